@@ -1,0 +1,125 @@
+"""Event <-> entry: names, versions, upcasters.
+
+An entry's type is `name.version`. JSON events of an older version pass through upcasters, one
+step at a time; entries are never rewritten. Packed events (ticks, candles, marks) carry their
+own layout and are decoded per version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from events.candles import CandleBatch
+from events.decisions import Command, LimitBreach, RiskMetrics, TradeSignal
+from events.event import Event
+from events.log import Entry, Lane, NewEntry
+from events.market import Instrument, Quotes
+from events.marks import Marks
+from events.operations import (
+    ClockChanged,
+    ClockTick,
+    GapHealed,
+    HandlerFailed,
+    TerminalDown,
+    TerminalUp,
+)
+from events.ticks import TickBatch
+from events.trading import Account, Book, Deal, OrderDone, Orders
+
+AnyEvent = Event | TickBatch | CandleBatch | Marks
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    kind.TYPE: kind
+    for kind in (
+        Account, Book, ClockChanged, ClockTick, Command, Deal, GapHealed, HandlerFailed,
+        Instrument, LimitBreach, OrderDone, Orders, Quotes, RiskMetrics, TerminalDown,
+        TerminalUp, TradeSignal,
+    )
+}  # fmt: skip
+
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(name, version) -> function from that version's fields to the next version's."""
+
+TICKS, TICKS_HISTORY, CANDLES, MARKS = "ticks", "ticks_history", "candles", "marks"
+PACKED_VERSIONS = {TICKS: 1, TICKS_HISTORY: 1, CANDLES: 1, MARKS: 1}
+
+
+class UnknownEvent(ValueError):
+    """An entry of a type or version that this code does not know."""
+
+
+class BadEvent(ValueError):
+    """An entry whose data do not fit its type."""
+
+
+def encode(event: AnyEvent, *, cause: str = "", history: bool = False) -> NewEntry:
+    """An event as a new entry in its lane. `history` puts ticks older than a symbol's feed
+    into the low lane, as a type of their own."""
+    if isinstance(event, TickBatch):
+        name = TICKS_HISTORY if history else TICKS
+        lane = Lane.LOW if history else Lane.NORMAL
+        return NewEntry(lane, f"{name}.1", event.symbol, event.to_bytes(), cause)
+    if isinstance(event, CandleBatch):
+        key = f"{event.symbol}:{event.timeframe}"
+        return NewEntry(Lane.LOW, f"{CANDLES}.1", key, event.to_bytes(), cause)
+    if isinstance(event, Marks):
+        data = event.to_bytes()
+        return NewEntry(Lane.HIGH, f"{MARKS}.1", str(event.login), data, cause, last=data)
+    data = event.model_dump_json().encode()
+    last = data if event.KEEP_LAST else None
+    return NewEntry(event.LANE, f"{event.TYPE}.{event.VERSION}", event.key, data, cause, last)
+
+
+def decode(entry: Entry) -> AnyEvent:
+    """The event of an entry. Raises UnknownEvent or BadEvent, naming the entry."""
+    return decode_data(entry.type, entry.key, entry.data, place=entry.place)
+
+
+def decode_data(type_: str, key: str, data: bytes, *, place: str = "") -> AnyEvent:
+    """`decode` for bytes that lie elsewhere (spool, archive, last-state cache)."""
+    name, version = split_type(type_)
+    try:
+        if name in PACKED_VERSIONS:
+            if version != PACKED_VERSIONS[name]:
+                raise UnknownEvent(f"{place}: {type_} is newer than this program: upgrade it")
+            return _decode_packed(name, key, data)
+        return _decode_json(name, version, data, place)
+    except UnknownEvent:
+        raise
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise BadEvent(f"{place}: {type_} cannot be read: {error}") from error
+
+
+def split_type(type_: str) -> tuple[str, int]:
+    """`ticks.1` -> ("ticks", 1). Raises UnknownEvent."""
+    name, dot, version = type_.rpartition(".")
+    if not (dot and name and version.isdecimal()):
+        raise UnknownEvent(f"{type_!r} is no event type (expected name.version)")
+    return name, int(version)
+
+
+def _decode_packed(name: str, key: str, data: bytes) -> AnyEvent:
+    if name == MARKS:
+        return Marks.from_bytes(data)
+    if name == CANDLES:
+        symbol, _, timeframe = key.rpartition(":")
+        return CandleBatch.from_bytes(symbol, timeframe, data)
+    return TickBatch.from_bytes(key, data)
+
+
+def _decode_json(name: str, version: int, data: bytes, place: str) -> Event:
+    kind = EVENT_TYPES.get(name)
+    if kind is None or version > kind.VERSION or version < 1:
+        raise UnknownEvent(f"{place}: {name}.{version} is not known to this program: upgrade it")
+    if version == kind.VERSION:
+        return kind.model_validate_json(data)
+    fields: dict[str, Any] = json.loads(data)
+    for step in range(version, kind.VERSION):
+        upcaster = UPCASTERS.get((name, step))
+        fields = upcaster(fields) if upcaster else fields
+    return kind.model_validate(fields)

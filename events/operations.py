@@ -1,0 +1,116 @@
+"""Events about the bridge itself: terminals, clocks, gaps, failures."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from events.event import Event, OffsetSourceField, TerminalEvent
+from events.log import Lane
+from events.ticks import OffsetSource
+
+
+class TerminalUp(TerminalEvent):
+    """The terminal answers, with the account it is attached to."""
+
+    TYPE: ClassVar[str] = "terminal_up"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+    KEEP_LAST: ClassVar[bool] = True
+
+    terminal: str
+    kind: str
+    """native, remote, classic, simulated, recorded."""
+    login: int
+    server: str
+    build: int = 0
+    connected: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.terminal
+
+
+class TerminalDown(Event):
+    """The terminal does not answer, or is not the one that was configured."""
+
+    TYPE: ClassVar[str] = "terminal_down"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+    KEEP_LAST: ClassVar[bool] = True
+
+    terminal: str
+    reason: str
+    """lost, hung, disconnected, wrong_account, stopped."""
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.terminal
+
+
+class ClockChanged(Event):
+    """The offset between server clock and UTC, or what is known of it, changed."""
+
+    TYPE: ClassVar[str] = "clock_changed"
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    server: str
+    rule: str
+    """An IANA rule such as `America/New_York+7h`, or `fixed+3h`."""
+    offset_s: int
+    offset_source: OffsetSourceField
+    old_offset_s: int | None = None
+    old_offset_source: OffsetSourceField = OffsetSource.UNKNOWN
+    since_server_ms: int | None = None
+    """From which server time on the new offset holds (None: from now on)."""
+    evidence: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.server
+
+
+class ClockTick(Event):
+    """One second passed (UTC). Timers are events; their absence says that the producer is gone."""
+
+    TYPE: ClassVar[str] = "clock"
+
+    offset_s: int = 0
+    offset_source: OffsetSourceField = OffsetSource.UNKNOWN
+    terminal_connected: bool = True
+
+
+class GapHealed(Event):
+    """A span in which nothing was seen, and what re-pulling it brought."""
+
+    TYPE: ClassVar[str] = "gap_healed"
+    LANE: ClassVar[Lane] = Lane.HIGH
+
+    symbol: str
+    reason: str
+    from_ms: int
+    until_ms: int
+    ticks: int
+
+    @property
+    def key(self) -> str:
+        return self.symbol
+
+
+class HandlerFailed(Event):
+    """A handler could not bear an entry; the entry is skipped or the task halted."""
+
+    TYPE: ClassVar[str] = "handler_failed"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+
+    group: str
+    place: str
+    """`stream@id` of the entry."""
+    entry_type: str
+    error: str
+    traceback: str = ""
+    code_version: str = ""
+    halted: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.place

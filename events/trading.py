@@ -1,0 +1,178 @@
+"""Events about the account and what is traded on it, as levels: each is the whole state seen."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from events.event import Part, TerminalEvent, Ticket
+from events.log import Lane
+
+
+class _AccountEvent(TerminalEvent):
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    login: int
+
+    @property
+    def key(self) -> str:
+        return str(self.login)
+
+
+class Account(_AccountEvent):
+    """`account_info` at one moment (the older design's AccountMetrics). Money in `currency`."""
+
+    TYPE: ClassVar[str] = "account"
+
+    server: str
+    name: str = ""
+    company: str = ""
+    currency: str
+    currency_digits: int = 2
+    trade_mode: int
+    """0 demo, 1 contest, 2 real."""
+    margin_mode: int
+    """0 netting, 1 exchange, 2 hedging."""
+    leverage: int
+    balance: float
+    credit: float
+    profit: float
+    equity: float
+    margin: float
+    margin_free: float
+    margin_level_percent: float
+    """0 when there is no margin in use, which means "no positions", not "bankrupt"."""
+    margin_so_mode: int = 0
+    margin_so_call: float = 0.0
+    margin_so_so: float = 0.0
+    trade_allowed: bool = True
+    trade_expert: bool = True
+    fifo_close: bool = False
+    limit_orders: int = 0
+
+
+AccountMetrics = Account
+
+
+class Position(Part):
+    """One open position. `identifier` never changes and keys its history."""
+
+    ticket: Ticket
+    identifier: Ticket
+    symbol: str
+    side: int
+    """0 buy, 1 sell (MT5's POSITION_TYPE)."""
+    volume_lots: float
+    price_open: float
+    stop_loss: float = 0.0
+    take_profit: float = 0.0
+    magic: Ticket = 0
+    reason: int = 0
+    comment: str = ""
+    external_id: str = ""
+    time_ms: int
+    """UTC time of opening."""
+    time_server_ms: int
+    time_update_server_ms: int = 0
+
+
+class Book(_AccountEvent):
+    """The whole open book; appended when tickets, sides, volumes or stops changed."""
+
+    TYPE: ClassVar[str] = "book"
+
+    positions: tuple[Position, ...]
+
+
+class Order(Part):
+    """One order: active in `Orders`, final in `OrderDone`."""
+
+    ticket: Ticket
+    symbol: str
+    type: int
+    state: int
+    type_time: int = 0
+    type_filling: int = 0
+    magic: Ticket = 0
+    position_id: Ticket = 0
+    position_by_id: Ticket = 0
+    reason: int = 0
+    volume_initial_lots: float
+    volume_current_lots: float
+    price_open: float
+    price_stoplimit: float = 0.0
+    stop_loss: float = 0.0
+    take_profit: float = 0.0
+    comment: str = ""
+    external_id: str = ""
+    time_setup_ms: int
+    time_setup_server_ms: int
+    time_done_ms: int = 0
+    time_done_server_ms: int = 0
+    time_expiration_server_s: int = 0
+
+
+class Orders(_AccountEvent):
+    """Every active order; appended when it changed."""
+
+    TYPE: ClassVar[str] = "orders"
+
+    orders: tuple[Order, ...]
+
+
+class OrderDone(_AccountEvent):
+    """An order that reached its final state (filled, cancelled, rejected, expired)."""
+
+    TYPE: ClassVar[str] = "order_done"
+    KEEP_LAST: ClassVar[bool] = False
+
+    order: Order
+
+
+class Deal(_AccountEvent):
+    """One execution or balance operation; `ticket` is unique in the account."""
+
+    TYPE: ClassVar[str] = "deal"
+    KEEP_LAST: ClassVar[bool] = False
+
+    ticket: Ticket
+    order: Ticket
+    position_id: Ticket
+    symbol: str
+    type: int
+    """0 buy, 1 sell; 2 and above are operations on the balance and carry no symbol."""
+    entry: int
+    """0 in, 1 out, 2 in/out, 3 out by."""
+    reason: int
+    magic: Ticket = 0
+    volume_lots: float
+    price: float
+    profit: float
+    commission: float
+    swap: float
+    fee: float
+    comment: str = ""
+    external_id: str = ""
+    time_server_ms: int
+
+
+class Trade(Part):
+    """One position from its first deal to its last, with the net result of all of them."""
+
+    position_id: Ticket
+    symbol: str
+    side: int
+    volume_lots: float
+    price_entry: float
+    price_exit: float
+    open_time_ms: int
+    close_time_ms: int
+    profit: float
+    commission: float
+    swap: float
+    fee: float
+
+    @property
+    def net_profit(self) -> float:
+        """Account currency; everything the broker booked for this position."""
+        return self.profit + self.commission + self.swap + self.fee

@@ -31,6 +31,10 @@ class LogUnavailable(LogError):
     """No answer from the log. The outcome of the call is unknown: ask the log, never resend."""
 
 
+class LogFull(LogUnavailable):
+    """The log has no memory or disk left. Nothing was written; try again when there is room."""
+
+
 class OversizedEntry(LogError, ValueError):
     """An entry is larger than ENTRY_BYTES_MAX, or a batch longer than APPEND_ENTRIES_MAX."""
 
@@ -202,6 +206,15 @@ class StreamInfo:
     last_id: EntryId
 
 
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """How far a group has come in one stream; `lag` is entries behind, None when unknown."""
+
+    offset: EntryId
+    entries_read: int
+    lag: int | None
+
+
 class Log(Protocol):
     """The port. Implementations: `events.redis.RedisLog`, `events.memory_log.MemoryLog`.
 
@@ -258,7 +271,7 @@ class Log(Protocol):
         ...
 
     def last_states(self, slot: Slot) -> dict[tuple[str, str], bytes]:
-        """The last-state cache of a slot: (type without version, key) -> data."""
+        """The last-state cache of a slot: (type with version, key) -> data."""
         ...
 
     def read(
@@ -286,6 +299,14 @@ class Log(Protocol):
 
     def info(self, stream: Stream) -> StreamInfo:
         """Length and reach; all zero for a stream that does not exist yet."""
+        ...
+
+    def mirror(self, group: str, stream: Stream, offset: EntryId, entries_read: int) -> None:
+        """Show a group's durable offset to operators (`XINFO GROUPS`); nothing reads it back."""
+        ...
+
+    def groups(self, stream: Stream) -> dict[str, GroupInfo]:
+        """The mirrored groups of a stream, by name."""
         ...
 
     def close(self) -> None: ...

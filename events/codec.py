@@ -24,6 +24,7 @@ from events.operations import (
     ClockTick,
     GapHealed,
     HandlerFailed,
+    ProducerState,
     TerminalDown,
     TerminalUp,
 )
@@ -37,8 +38,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     kind.TYPE: kind
     for kind in (
         Account, Book, ClockChanged, ClockTick, Command, Deal, GapHealed, HandlerFailed,
-        Instrument, LimitBreach, OrderDone, Orders, Quotes, RiskMetrics, TerminalDown,
-        TerminalUp, TradeSignal,
+        Instrument, LimitBreach, OrderDone, Orders, ProducerState, Quotes, RiskMetrics,
+        TerminalDown, TerminalUp, TradeSignal,
     )
 }  # fmt: skip
 

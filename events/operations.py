@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from events.event import Event, OffsetSourceField, TerminalEvent
+from pydantic import Field
+
+from events.event import Event, OffsetSourceField, Part, TerminalEvent
 from events.log import Lane
 from events.ticks import OffsetSource
 
@@ -94,6 +96,66 @@ class GapHealed(Event):
     @property
     def key(self) -> str:
         return self.symbol
+
+
+class SymbolState(Part):
+    """What a producer knows of one symbol's feed."""
+
+    symbol: str
+    broker_symbol: str
+    state: str
+    """waiting (no answer yet), live, healing (a gap is being filled), failing."""
+    ticks: int = 0
+    """Ticks appended since the producer started."""
+    last_tick_ms: int | None = None
+    """UTC time of the newest tick."""
+    last_tick_server_ms: int | None = None
+    bid: float = 0.0
+    ask: float = 0.0
+    last_error: str = ""
+
+
+class ProducerState(Event):
+    """How a producer fares, every few seconds: what `bridgectl status` shows of it."""
+
+    TYPE: ClassVar[str] = "producer_state"
+    LANE: ClassVar[Lane] = Lane.LOW
+    KEEP_LAST: ClassVar[bool] = True
+
+    terminal: str
+    kind: str = ""
+    holder: str = ""
+    login: int = 0
+    server: str = ""
+    connection: str = ""
+    """up, or the reason of the last TerminalDown."""
+    started_ms: int = 0
+    finished: bool = False
+    """True when a recorded terminal was played to its end and everything is appended."""
+    rule: str = ""
+    offset_s: int = 0
+    offset_source: OffsetSourceField = OffsetSource.UNKNOWN
+    ticks_appended: int = 0
+    ticks_per_s: float = 0.0
+    entries_appended: int = 0
+    gaps_healed: int = 0
+    calls: int = 0
+    call_timeouts: int = 0
+    host_restarts: int = 0
+    queue_length: dict[str, int] = Field(default_factory=dict)
+    """Calls waiting for the terminal host, by priority."""
+    counters: dict[str, int] = Field(default_factory=dict)
+    """Everything else that is counted, by name."""
+    spool_rows: int = 0
+    spool_bytes: int = 0
+    log_available: bool = True
+    last_error: str = ""
+    last_error_ms: int | None = None
+    symbols: tuple[SymbolState, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.terminal
 
 
 class HandlerFailed(Event):

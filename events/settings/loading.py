@@ -57,7 +57,6 @@ def load(*, env_file: Path | None = None, **overrides: Any) -> Settings:
         problems += _lines(error, values, given, path=path, in_environment=in_environment)
     except BadSettings as error:
         problems += error.problems
-    if settings is not None or not problems:
     problems += _unknown(in_file, in_environment, referred, path)
     if problems or settings is None:
         raise BadSettings(problems)

@@ -312,6 +312,17 @@ class Log(Protocol):
     def close(self) -> None: ...
 
 
+def check_sizes(entries: Sequence[NewEntry]) -> None:
+    """Raises OversizedEntry for what no append takes."""
+    if len(entries) > APPEND_ENTRIES_MAX:
+        raise OversizedEntry(f"{len(entries)} entries in one append: at most {APPEND_ENTRIES_MAX}")
+    for entry in entries:
+        if len(entry.data) > ENTRY_BYTES_MAX:
+            raise OversizedEntry(
+                f"{entry.type} {entry.key}: {len(entry.data)} bytes, at most {ENTRY_BYTES_MAX}"
+            )
+
+
 def checked_name(text: str) -> str:
     """A namespace, writer or group name as keys allow it. Raises ValueError."""
     if not _NAME.fullmatch(text):

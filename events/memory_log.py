@@ -1,0 +1,238 @@
+"""The log in memory: for backtests, tests and programs that need no server."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from events.log import (
+    BEGIN,
+    END,
+    PARTITIONS_DEFAULT,
+    READ_ENTRIES_MAX,
+    Appended,
+    Claim,
+    CursorMove,
+    Entry,
+    EntryId,
+    Fenced,
+    GroupInfo,
+    LogError,
+    NewEntry,
+    Slot,
+    StaleCursor,
+    Stream,
+    StreamInfo,
+    WriterHeld,
+    check_sizes,
+    checked_name,
+)
+
+BEAT_LOOK_S = 0.02
+NOTHING_YET = EntryId(0, -1)
+
+
+@dataclass
+class _SlotState:
+    token: str = ""
+    holder: str = ""
+    beat: int = 0
+    newest: EntryId = NOTHING_YET
+    cursors: dict[str, str] = field(default_factory=dict)
+    last: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    posted: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _StreamState:
+    ids: list[EntryId] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    groups: dict[str, GroupInfo] = field(default_factory=dict)
+
+
+class MemoryLog:
+    """See `events.log.Log`. `now_ms` gives the time ids are drawn from."""
+
+    volatile = True
+
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._partitions: dict[str, int] = {}
+        self._slots: dict[Slot, _SlotState] = {}
+        self._streams: dict[Stream, _StreamState] = {}
+
+    def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
+        checked_name(namespace)
+        if partitions < 1:
+            raise LogError(f"{partitions} partitions: a namespace needs at least 1")
+        with self._changed:
+            found = self._partitions.setdefault(namespace, partitions)
+        if found != partitions:
+            raise LogError(
+                f"namespace {namespace!r} has {found} partitions, not {partitions}: "
+                "the number is fixed when it is first used"
+            )
+        return found
+
+    def namespaces(self) -> dict[str, int]:
+        with self._changed:
+            return dict(sorted(self._partitions.items()))
+
+    def claim(self, slot: Slot, holder: str, *, alive_within_s: float) -> Claim:
+        state = self._slot(slot)
+        seen, beat = state.token, state.beat
+        deadline = self._monotonic() + alive_within_s
+        while seen and self._monotonic() < deadline:
+            time.sleep(min(BEAT_LOOK_S, alive_within_s))
+            if not state.token:
+                seen = ""
+            elif (state.token, state.beat) != (seen, beat):
+                raise WriterHeld(str(slot), state.holder)
+        with self._changed:
+            if state.token != seen:
+                raise WriterHeld(str(slot), state.holder or "somebody else")
+            state.token, state.holder, state.beat = secrets.token_hex(16), holder, 0
+            return Claim(slot, state.token, holder)
+
+    def beat(self, claim: Claim) -> None:
+        with self._changed:
+            self._ours(claim).beat += 1
+
+    def release(self, claim: Claim) -> None:
+        with self._changed:
+            state = self._slot(claim.slot)
+            if state.token == claim.token:
+                state.token = state.holder = ""
+
+    def holder(self, slot: Slot) -> str:
+        return self._slot(slot).holder
+
+    def append(
+        self, claim: Claim, entries: Sequence[NewEntry], cursors: Sequence[CursorMove] = ()
+    ) -> Appended:
+        check_sizes(entries)
+        with self._changed:
+            state = self._ours(claim)
+            for move in cursors:
+                found = state.cursors.get(move.feed, "")
+                if found != move.expected:
+                    raise StaleCursor(move.feed, move.expected, found)
+            now = EntryId(self._now_ms(), 0)
+            first = now if now.ms > state.newest.ms else state.newest.next()
+            ids = tuple(EntryId(first.ms, first.seq + place) for place in range(len(entries)))
+            for id_, entry in zip(ids, entries, strict=True):
+                self._add(claim.slot.stream(entry.lane), id_, entry)
+                if entry.last is not None:
+                    state.last[entry.type, entry.key] = entry.last
+            if ids:
+                state.newest = ids[-1]
+            newest = EntryId(state.newest.ms, max(state.newest.seq, 0))
+            moved = {move.feed: f"{move.new}@{newest}" for move in cursors}
+            state.cursors |= moved
+            self._changed.notify_all()
+            return Appended(ids, moved)
+
+    def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
+        check_sizes([entry])
+        with self._changed:
+            state = self._slot(slot)
+            if entry.key in state.posted:
+                return None
+            now = EntryId(self._now_ms(), 0)
+            state.newest = now if now.ms > state.newest.ms else state.newest.next()
+            state.posted.add(entry.key)
+            self._add(slot.stream(entry.lane), state.newest, entry)
+            self._changed.notify_all()
+            return state.newest
+
+    def cursors(self, slot: Slot) -> dict[str, str]:
+        with self._changed:
+            return dict(self._slot(slot).cursors)
+
+    def last_states(self, slot: Slot) -> dict[tuple[str, str], bytes]:
+        with self._changed:
+            return dict(self._slot(slot).last)
+
+    def read(
+        self,
+        after: Mapping[Stream, EntryId],
+        *,
+        count_max: int = READ_ENTRIES_MAX,
+        block_ms: int | None = None,
+    ) -> dict[Stream, list[Entry]]:
+        deadline = self._monotonic() + (block_ms or 0) / 1000
+        with self._changed:
+            while True:
+                found = {}
+                for stream, offset in after.items():
+                    state = self._stream(stream)
+                    start = bisect_right(state.ids, offset)
+                    if entries := state.entries[start : start + count_max]:
+                        found[stream] = entries
+                left_s = deadline - self._monotonic()
+                if found or not block_ms or left_s <= 0:
+                    return found
+                self._changed.wait(left_s)
+
+    def between(
+        self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
+    ) -> list[Entry]:
+        with self._changed:
+            state = self._stream(stream)
+            start, stop = bisect_left(state.ids, first), bisect_right(state.ids, last)
+            return state.entries[start : min(stop, start + count_max)]
+
+    def newest(self, stream: Stream, *, count_max: int = 1, before: EntryId = END) -> list[Entry]:
+        with self._changed:
+            state = self._stream(stream)
+            stop = bisect_right(state.ids, before)
+            return state.entries[max(0, stop - count_max) : stop][::-1]
+
+    def info(self, stream: Stream) -> StreamInfo:
+        with self._changed:
+            ids = self._stream(stream).ids
+            first, last = (ids[0], ids[-1]) if ids else (None, BEGIN)
+            return StreamInfo(len(ids), len(ids), first, last)
+
+    def mirror(self, group: str, stream: Stream, offset: EntryId, entries_read: int) -> None:
+        with self._changed:
+            self._stream(stream).groups[group] = GroupInfo(offset, entries_read, None)
+
+    def groups(self, stream: Stream) -> dict[str, GroupInfo]:
+        with self._changed:
+            state = self._stream(stream)
+            return {
+                name: GroupInfo(seen.offset, seen.entries_read, len(state.ids) - seen.entries_read)
+                for name, seen in state.groups.items()
+            }
+
+    def close(self) -> None:
+        """Nothing to do: the log lives as long as the object."""
+
+    def _slot(self, slot: Slot) -> _SlotState:
+        return self._slots.setdefault(slot, _SlotState())
+
+    def _stream(self, stream: Stream) -> _StreamState:
+        return self._streams.setdefault(stream, _StreamState())
+
+    def _ours(self, claim: Claim) -> _SlotState:
+        state = self._slot(claim.slot)
+        if state.token != claim.token:
+            raise Fenced(f"{claim.slot} is no longer ours: held by {state.holder or 'nobody'}")
+        return state
+
+    def _add(self, stream: Stream, id_: EntryId, entry: NewEntry) -> None:
+        state = self._stream(stream)
+        state.ids.append(id_)
+        state.entries.append(Entry(stream, id_, entry.type, entry.key, entry.data, entry.cause))

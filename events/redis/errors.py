@@ -1,0 +1,46 @@
+"""What the Redis client raises, said in the words of the log's port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from events.log import LogError, LogFull, LogUnavailable
+
+
+@contextmanager
+def errors_translated() -> Iterator[None]:
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise LogError(f"Redis refuses us: {error}; check user, password and ACL") from error
+    except OutOfMemoryError as error:
+        raise LogFull(f"Redis is full: {error}; raise maxmemory or trim") from error
+    except (ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError) as error:
+        raise LogUnavailable(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        raise _response_error(error) from error
+    except RedisError as error:
+        raise LogError(f"Redis: {error}") from error
+
+
+def _response_error(error: ResponseError) -> LogError:
+    text = str(error)
+    if text.startswith(("MISCONF", "LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN")):
+        return LogUnavailable(f"Redis cannot serve now: {text}")
+    if "OOM" in text:
+        return LogFull(f"Redis is full: {text}; raise maxmemory or trim")
+    return LogError(f"Redis: {text}")

@@ -1,0 +1,95 @@
+"""Servers and logs that tests share. Each server runs once per test run, on a free port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.log import Log
+from events.memory_log import MemoryLog
+from events.redis import RedisLog, open_log
+from tests.servers import RedisServer, free_port, redis_binaries
+
+REDIS_KINDS = tuple(redis_binaries())
+
+
+class RunningServers:
+    """Starts each kind of server when a test first asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: dict[str, RedisServer] = {}
+
+    def redis(self, kind: str) -> RedisServer:
+        if kind not in self._servers:
+            folder = self._folder / kind
+            folder.mkdir(parents=True)
+            server = RedisServer(redis_binaries()[kind], folder)
+            self._servers[kind] = server.start()
+        return self._servers[kind]
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
+    running = RunningServers(tmp_path_factory.mktemp("servers"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def stand_in_url() -> Iterator[str]:
+    """fakeredis' TCP server: what stands in where no server binary exists."""
+    from fakeredis import TcpFakeServer
+
+    server = TcpFakeServer(("127.0.0.1", free_port()), server_type="redis")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def redis_server(servers: RunningServers) -> RedisServer:
+    """One real server; emptied before the test."""
+    server = servers.redis(REDIS_KINDS[0])
+    log = open_log(server.url)
+    log.client.flushall()
+    log.close()
+    return server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def redis_log(redis_url: str) -> Iterator[RedisLog]:
+    log = open_log(redis_url)
+    yield log
+    log.close()
+
+
+@pytest.fixture(params=["memory", *REDIS_KINDS, "stand_in"])
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    """Every implementation of the port, empty."""
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    if request.param == "stand_in":
+        url = request.getfixturevalue("stand_in_url")
+    else:
+        url = request.getfixturevalue("servers").redis(request.param).url
+    opened = open_log(url)
+    opened.client.flushall()
+    yield opened
+    opened.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -34,6 +33,9 @@ REDIS_SCHEMES = (
     "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
 )  # fmt: skip
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+EMBEDDED_REDIS, EMBEDDED_POSTGRES = "redis", "postgres"
+"""Folders of the embedded servers in the state folder."""
+ADDRESS_FILE = "address"
 SIMULATED_EXTRA = ("BTCUSD",)
 """A simulated terminal gets a 24/7 symbol too, so that something moves on a Saturday."""
 TIMEFRAMES = (
@@ -260,24 +262,36 @@ class Settings(BaseSettings):
     _terminals: tuple[TerminalSettings, ...] | None = PrivateAttr(default=None)
 
     def redis_url(self) -> str | None:
-        """Address of the configured Redis with its credentials; None: use the embedded one."""
+        """Address of Redis with its credentials: the configured one, else that of the embedded
+        server while it runs for this state folder; None: there is none."""
         if self.redis_link is not None:
             return self.redis_link.get_secret_value()
         if self.redis_host is None:
-            return None
+            return embedded_address(self.state_dir, EMBEDDED_REDIS)
         scheme = "rediss" if self.redis_tls else "redis"
         login = _credentials(self.redis_user or "", self.redis_password)
         return f"{scheme}://{login}{_host(self.redis_host)}:{self.redis_port}/0"
 
     def postgres_url(self) -> str | None:
-        """Address of the configured database with its credentials; None: the embedded one."""
+        """Address of the database with its credentials: the configured one, else that of the
+        embedded server while it runs for this state folder; None: there is none."""
         if self.postgres_link is not None:
             return self.postgres_link.get_secret_value()
         if self.postgres_host is None:
-            return None
+            return embedded_address(self.state_dir, EMBEDDED_POSTGRES)
         login = _credentials(self.postgres_user, self.postgres_password)
         host = _host(self.postgres_host)
         return f"postgresql://{login}{host}:{self.postgres_port}/{quote(self.postgres_db, '')}"
+
+    @property
+    def redis_configured(self) -> bool:
+        """Whether the user named a Redis of their own."""
+        return self.redis_link is not None or self.redis_host is not None
+
+    @property
+    def postgres_configured(self) -> bool:
+        """Whether the user named a database of their own."""
+        return self.postgres_link is not None or self.postgres_host is not None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -366,9 +380,13 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(texts))
 
 
-def native_is_possible() -> bool:
-    """The MetaTrader5 module exists only on Windows."""
-    return sys.platform == "win32"
+def embedded_address(state_dir: Path, server: str) -> str | None:
+    """The address that a running embedded server left in its folder (readable by us alone)."""
+    try:
+        text = (state_dir / server / ADDRESS_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return text or None
 
 
 def _credentials(user: str, password: SecretStr | None) -> str:

@@ -176,8 +176,8 @@ def _convert_odd(column: Column, rows: Ints, values: Floats, bad: Bools) -> None
     chars = column.text.bytes1[np.minimum(places, len(column.text.bytes1) - 1)]
     chars = np.where(inside, chars, 0).astype(np.uint8)
     allowed = np.zeros(256, np.bool_)
-    allowed[list(b"\00123456789.eE+-")] = True
-    sound = allowed[chars].all(axis=1) & (widths <= _WIDE_MAX)
+    allowed[list(b"0123456789.eE+-")] = True
+    sound = (allowed[chars] | ~inside).all(axis=1) & (widths <= _WIDE_MAX)
     texts = np.ascontiguousarray(chars[sound]).view(f"S{_WIDE_MAX}").ravel()
     try:
         numbers = texts.astype(np.float64)

@@ -22,7 +22,7 @@ SYMBOL_CHARS_MAX = 31
 
 _log = logging.getLogger(__name__)
 _ENDINGS = re.compile(r"(\.(csv|txt|tsv|gz|parquet|pq))+$", re.IGNORECASE)
-_SPAN = re.compile(r"[_\-. ]+(\d{6,}.*|ticks?|quotes?)$", re.IGNORECASE)
+_SPAN = re.compile(r"[_\-. ]+(\d{4}([-._]?\d\d.*)?|ticks?|quotes?)$", re.IGNORECASE)
 _SYMBOL = re.compile(r"[A-Za-z0-9#$&!@^][A-Za-z0-9._#$&!@^+\-]*")
 
 

@@ -29,7 +29,7 @@ from events.settings.terminals import (
 )
 
 REDIS_SCHEMES = (
-    "redis", "rediss", "unix", "valkey", "valkeys",
+    "redis", "rediss", "unix",
     "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
 )  # fmt: skip
 POSTGRES_SCHEMES = ("postgresql", "postgres")

@@ -1,0 +1,150 @@
+"""The roof: the command line. Commands are loaded when they are used, each from its room."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from events.processes import hold_lifeline
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+OUR_ROOMS = ("events", "producers", "consumers", "bridgectl", "__main__")
+
+LAZY: dict[str, tuple[str, str]] = {
+    "produce": ("producers.cli:produce", "Follow one terminal and append what it shows."),
+    "consume": ("consumers.cli:consume", "Run a consumer group, such as persist."),
+    "status": ("events.cli:status", "Terminals, clock, lanes, groups, lag, last error."),
+    "tail": ("events.cli:tail", "Show the events of the log, decoded."),
+    "doctor": ("events.cli:doctor", "Check what the bridge needs: ok, or cause and cure."),
+    "init": ("producers.setup_cli:init", "Find terminal, account and clock; write settings."),
+    "probe": ("producers.setup_cli:probe", "Measure a terminal (read only); write calibration."),
+    "autostart": ("producers.setup_cli:autostart", "Start the bridge when you log on."),
+    "import": ("producers.import_cli:import_command", "Append tick files to the log."),
+    "sandbox": (
+        "producers.terminals.stand_in_cli:run_on_simulator",
+        "Run an MT5 script on the simulated terminal.",
+    ),
+    "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
+    "terminal serve": (
+        "producers.terminals.serve_cli:serve",
+        "Serve this machine's terminal to a bridge elsewhere.",
+    ),
+}
+"""Command -> (where it lies, what it is in a line)."""
+
+
+class LazyGroup(click.Group):
+    """Commands by dotted path, so that a command costs only its own imports."""
+
+    prefix = ""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        mine = [name.removeprefix(self.prefix) for name in LAZY if name.startswith(self.prefix)]
+        return [*super().list_commands(ctx), *(name for name in mine if " " not in name)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if self.prefix + cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY[self.prefix + cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), f"{module}:{attribute} is no command"
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command under the name it is called by here, whatever its room calls it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return (args[0] if command is not None else name), command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without loading one of them."""
+        rows = []
+        for name in self.list_commands(ctx):
+            lazy = LAZY.get(self.prefix + name)
+            own = self.commands.get(name)
+            rows.append((name, lazy[1] if lazy else own.get_short_help_str(80) if own else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class TerminalGroup(LazyGroup):
+    """`bridgectl terminal ...`"""
+
+    prefix = "terminal "
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+    Try it:      bridgectl up
+    Look at it:  bridgectl status
+    Settings:    .env (see .env.example), environment, terminals.toml
+    Completion:  eval "$(_BRIDGECTL_COMPLETE=bash_source bridgectl)"   (zsh_source, fish_source)""",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--env-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file to use in place of .env.",
+)
+@click.version_option(package_name="mt5-stream-bridge", prog_name="bridgectl")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
+    """A bridge between MetaTrader 5 and everything a trader wants to do with its data."""
+    ctx.meta["verbose"] = verbose
+    if env_file is not None:  # children read the same file
+        os.environ["BRIDGE_ENV_FILE"] = str(env_file.absolute())
+
+
+@cli.group(cls=TerminalGroup)
+def terminal() -> None:
+    """Serve a terminal of this machine."""
+
+
+def main() -> None:
+    """The entry point: run a command; tell an error in one line; leave with its exit code."""
+    hold_lifeline()
+    verbose = "-v" in sys.argv[1:] or "--verbose" in sys.argv[1:]
+    try:
+        code = cli.main(prog_name="bridgectl", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _failed(error, verbose=verbose)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception, *, verbose: bool) -> int:
+    """Say what went wrong in a line; our own errors name cause and cure already."""
+    if verbose:
+        traceback.print_exception(error)
+    problems = getattr(error, "problems", None)
+    if problems is not None:
+        for line in problems:
+            click.echo(f"bridgectl: {line}", err=True)
+        return EXIT_USAGE
+    own = type(error).__module__.partition(".")[0] in OUR_ROOMS
+    name = "" if own else f"{type(error).__name__}: "
+    hint = "" if own or verbose else " (bridgectl -v shows where)"
+    click.echo(f"bridgectl: {name}{' '.join(str(error).split())}{hint}", err=True)
+    return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    main()

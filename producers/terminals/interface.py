@@ -30,6 +30,8 @@ CALLS_STATE = frozenset(
 CALLS_TRADE = frozenset({"order_send"})
 CALLS = CALLS_READ | CALLS_STATE | CALLS_TRADE
 """Every function of the module that a host may be asked for."""
+CALLS_HOST = frozenset({"finished", "host_info", "inject"})
+"""What a host answers besides: about itself, and what only simulated terminals have."""
 
 
 class Priority(IntEnum):
@@ -44,6 +46,21 @@ class Priority(IntEnum):
 
 class TerminalLost(Exception):
     """The host or the link to it is gone. For `order_send` the outcome is unknown."""
+
+
+class NotSent(TerminalLost):
+    """The call was given up before it reached the terminal: it certainly did nothing."""
+
+
+class AttachRefused(NotSent):
+    """A host runs, but its terminal may not be used; the text says why and what to do.
+
+    `retry_after_s`: trying again sooner would do harm (an account locks after wrong passwords).
+    """
+
+    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class TerminalHung(TerminalLost):

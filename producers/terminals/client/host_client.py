@@ -1,0 +1,294 @@
+"""The supervised way to a terminal host: queue, deadlines, and a new host for a hung one.
+
+A native call cannot be interrupted and freezes its whole process, so a host can give no sign of
+life while it works. Whether it hangs is judged here, by the deadline of the call it said it had
+begun. A hung host is killed; the calls that were not begun keep their place and are served by
+the next host. A call that was begun is never sent a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import count
+from threading import Thread, current_thread
+from typing import Any
+
+from producers.terminals.client.dispatcher import Dispatcher
+from producers.terminals.client.flight import Call, Flight
+from producers.terminals.client.life import Attach, Ended, Life
+from producers.terminals.client.limits import HostLimits
+from producers.terminals.client.link import Link
+from producers.terminals.host.wire import REQUEST_BYTES_MAX, Kind, pack
+from producers.terminals.interface import (
+    CALLS,
+    CALLS_HOST,
+    CALLS_TRADE,
+    AttachRefused,
+    NotSent,
+    Priority,
+    Reply,
+    TerminalLost,
+)
+
+logger = logging.getLogger(__name__)
+
+CLOSE_JOIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What a client can tell about its host, at one moment."""
+
+    name: str
+    state: str
+    """starting, attaching, up, down (waiting before it starts another), closed."""
+    pid: int | None
+    calls: int
+    timeouts: int
+    restarts: int
+    emergency_kills: int
+    unknown_replies: int
+    in_flight: int
+    queue_length: dict[str, int]
+    running: str | None
+    running_s: float
+    last_error: str
+    facts: dict[str, Any]
+
+
+class HostClient:
+    """A `TerminalClient` over one host. Thread-safe; `close` leaves no process behind.
+
+    `open_link` starts a host or connects to one (raises NotSent); it runs in the client's own
+    thread. `attach` prepares each new host before it serves, see producers.terminals.attach.
+    `on_state` hears of every change of state in the client's thread: it must return at once.
+    """
+
+    def __init__(
+        self,
+        open_link: Callable[[], Link],
+        *,
+        name: str = "terminal",
+        limits: HostLimits | None = None,
+        attach: Attach | None = None,
+        on_state: Callable[[HostState], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.attached: Any = None
+        """What the attach step returned last; None before."""
+        self._open_link = open_link
+        self._limits = limits or HostLimits()
+        self._attach = attach
+        self._on_state = on_state
+        self._clock = clock
+        self._flight = Flight(
+            in_flight_max=self._limits.in_flight_max,
+            emergency_wait_s=self._limits.emergency_wait_s,
+        )
+        self._dispatcher = Dispatcher(self._flight, attaches=attach is not None, clock=clock)
+        self._ids = count(1)
+        self._life: Life | None = None
+        self._state = "starting"
+        self._pid: int | None = None
+        self._closing = False
+        self._timeouts = self._restarts = self._emergency_kills = 0
+        self._last_error = ""
+        self._supervisor = Thread(target=self._run, name=f"{name}-supervisor", daemon=True)
+        self._supervisor.start()
+
+    def submit(
+        self,
+        method: str,
+        *args: Any,
+        priority: Priority = Priority.ACCOUNT,
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> Future[Reply]:
+        """Queue a call. The future raises TerminalHung, NotSent or TerminalLost.
+
+        Raises ValueError for a method no host has, WireError for arguments that cannot cross.
+        """
+        return self.submit_call(method, args, kwargs, priority=priority, timeout_s=timeout_s)
+
+    def submit_call(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        priority: Priority = Priority.ACCOUNT,
+        timeout_s: float | None = None,
+        on_started: Callable[[], None] | None = None,
+    ) -> Future[Reply]:
+        """`submit` with the arguments as values; `on_started` runs when the terminal is called."""
+        if method not in CALLS and method not in CALLS_HOST:
+            raise ValueError(f"{method} is not a function of a terminal")
+        limit_s = timeout_s or self._limits.timeout_for(method, priority)
+        wait_s = limit_s if method in CALLS_TRADE else self._limits.wait_s
+        call_id = next(self._ids)
+        request = (int(Kind.CALL), call_id, method, args, kwargs, int(priority), limit_s)
+        frame = pack(request, bytes_max=REQUEST_BYTES_MAX)
+        call = Call(call_id, method, frame, priority, limit_s, wait_s, self._clock())
+        call.on_started = on_started
+        self._dispatcher.submit(call)
+        return call.future
+
+    def call(
+        self,
+        method: str,
+        *args: Any,
+        priority: Priority = Priority.ACCOUNT,
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> Reply:
+        """`submit` and wait. Raises TerminalHung, NotSent or TerminalLost."""
+        return self.submit(method, *args, priority=priority, timeout_s=timeout_s, **kwargs).result()
+
+    def restart(self, reason: str) -> None:
+        """End the host and start another, for what only its user can see (a wrong account)."""
+        with self._dispatcher.changed:
+            life = self._life
+        if life is not None:
+            life.stop(reason)
+
+    def state(self) -> HostState:
+        """A snapshot for status and metrics."""
+        with self._dispatcher.changed:
+            running = self._flight.running
+            return HostState(
+                name=self.name,
+                state=self._state,
+                pid=self._pid,
+                calls=self._dispatcher.calls,
+                timeouts=self._timeouts,
+                restarts=self._restarts,
+                emergency_kills=self._emergency_kills,
+                unknown_replies=self._dispatcher.unknown_replies,
+                in_flight=self._flight.in_flight,
+                queue_length=self._flight.queue_length(),
+                running=running.method if running else None,
+                running_s=self._clock() - (running.started_at or 0.0) if running else 0.0,
+                last_error=self._last_error,
+                facts=dict(self._life.facts) if self._life else {},
+            )
+
+    def wait_until_up(self, timeout_s: float) -> None:
+        """Raises NotSent with the last cause when the host does not serve in time."""
+        with self._dispatcher.changed:
+            if self._dispatcher.changed.wait_for(
+                lambda: self._state in ("up", "closed"), timeout=timeout_s
+            ):
+                return
+            cause = self._last_error or self._state
+        raise NotSent(f"the terminal {self.name} is not up after {timeout_s:g} s: {cause}")
+
+    def close(self) -> None:
+        """End the host, give up all calls. Returns when the process is gone."""
+        with self._dispatcher.changed:
+            self._closing = True
+            life = self._life
+            self._dispatcher.changed.notify_all()
+        if life is not None:
+            life.stop("closed")
+        if current_thread() is not self._supervisor:
+            self._supervisor.join(CLOSE_JOIN_S)
+
+    def __enter__(self) -> HostClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        """The supervisor thread: one host after the other."""
+        failures = 0
+        while not self._closing:
+            self._set_state("starting")
+            ended = self._one_life()
+            if self._closing:
+                break
+            failures = 0 if ended.up_s >= self._limits.steady_s else failures + 1
+            self._note_end(ended)
+            wait_s = self._limits.backoff_s[
+                min(max(failures - 1, 0), len(self._limits.backoff_s) - 1)
+            ]
+            wait_s = max(wait_s, getattr(ended.refusal, "retry_after_s", 0.0))
+            self._set_state("down")
+            self._sleep(wait_s)
+        self._dispatcher.refuse(NotSent(f"the client of {self.name} is closed"))
+        self._set_state("closed")
+
+    def _one_life(self) -> Ended:
+        try:
+            link = self._open_link()
+        except TerminalLost as error:
+            return Ended(str(error), refusal=error)
+        life = Life(
+            link,
+            self._dispatcher,
+            self._flight,
+            name=self.name,
+            limits=self._limits,
+            attach=self._attach,
+            ids=self._ids,
+            clock=self._clock,
+        )
+        with self._dispatcher.changed:
+            self._life = life
+            self._pid = link.pid
+        if self._closing:
+            life.stop("closed")
+
+        def on_phase(phase: str) -> None:
+            self.attached = life.attached
+            self._set_state(phase)
+
+        try:
+            return life.run(on_phase)
+        finally:
+            with self._dispatcher.changed:
+                self._life = None
+                self._pid = None
+
+    def _note_end(self, ended: Ended) -> None:
+        if ended.refusal is not None:
+            self._dispatcher.refuse(ended.refusal)
+        if ended.reason != self._last_error:
+            logger.warning("terminal %s: %s", self.name, ended.reason)
+        with self._dispatcher.changed:
+            self._last_error = ended.reason
+            self._restarts += 1
+            self._timeouts += ended.hung
+            self._emergency_kills += ended.for_emergency
+
+    def _backoff_s(self, failures: int, refusal: TerminalLost | None) -> float:
+        waits = self._limits.backoff_s
+        wait_s = waits[min(max(failures - 1, 0), len(waits) - 1)]
+        if isinstance(refusal, AttachRefused):
+            return max(wait_s, refusal.retry_after_s)
+        return wait_s
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait before the next host; callers are still told when they waited too long."""
+        due = self._clock() + wait_s
+        while not self._closing and self._clock() < due:
+            self._dispatcher.give_up_late()
+            with self._dispatcher.changed:
+                if not self._closing:
+                    self._dispatcher.wait(due)
+
+    def _set_state(self, state: str) -> None:
+        with self._dispatcher.changed:
+            changed = state != self._state
+            self._state = state
+            self._dispatcher.changed.notify_all()
+        if changed and self._on_state is not None:
+            try:
+                self._on_state(self.state())
+            except Exception:
+                logger.exception("terminal %s: its listener failed", self.name)

@@ -1,0 +1,1 @@
+"""The terminal host: the process that calls a terminal, and the frames it speaks."""

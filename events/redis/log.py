@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -62,15 +63,30 @@ class RedisLog:
     def volatile(self) -> bool:
         """True for the stand-in: it loses everything when it stops."""
         if self._stand_in is None:
-            with errors_translated():
+            with self._calls():
                 self._stand_in = not understands_shebang(self.client)
+            self._drop_broken_connections()
         return self._stand_in
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        with errors_translated():
+            try:
+                yield
+            except ResponseError:
+                self._drop_broken_connections()
+                raise
+
+    def _drop_broken_connections(self) -> None:
+        """The stand-in hangs up after every error it reports; the pool does not know."""
+        if self._stand_in:
+            self.client.connection_pool.disconnect()
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         checked_name(namespace)
         if partitions < 1:
             raise LogError(f"{partitions} partitions: a namespace needs at least 1")
-        with errors_translated():
+        with self._calls():
             created = self.client.set(keys.partitions(namespace), partitions, nx=True)
             self.client.sadd(keys.NAMESPACES, namespace)
             found = int(self.client.get(keys.partitions(namespace)))
@@ -82,7 +98,7 @@ class RedisLog:
         return found
 
     def namespaces(self) -> dict[str, int]:
-        with errors_translated():
+        with self._calls():
             names = sorted(name.decode() for name in self.client.smembers(keys.NAMESPACES))
             return {name: int(self.client.get(keys.partitions(name)) or 0) for name in names}
 
@@ -107,7 +123,7 @@ class RedisLog:
         return token, holder
 
     def _meta(self, slot: Slot) -> tuple[str, str, str]:
-        with errors_translated():
+        with self._calls():
             found = self.client.hmget(keys.meta(slot), "token", "holder", "beat")
         token, holder, beat = ((text or b"").decode() for text in found)
         return token, holder, beat
@@ -157,12 +173,12 @@ class RedisLog:
         return None if reply is None else EntryId.parse(reply)
 
     def cursors(self, slot: Slot) -> dict[str, str]:
-        with errors_translated():
+        with self._calls():
             found = self.client.hgetall(keys.cursors(slot))
         return {feed.decode(): cursor.decode() for feed, cursor in found.items()}
 
     def last_states(self, slot: Slot) -> dict[tuple[str, str], bytes]:
-        with errors_translated():
+        with self._calls():
             found = self.client.hgetall(keys.last(slot))
         states = {}
         for name, data in found.items():
@@ -209,7 +225,7 @@ class RedisLog:
         if block_ms:
             command += ("BLOCK", block_ms)
         command += ("STREAMS", *map(str, after), *map(str, after.values()))
-        with errors_translated():
+        with self._calls():
             reply = self.client.execute_command(*command)
         by_key = {str(stream).encode(): stream for stream in after}
         return {by_key[key]: _entries(by_key[key], rows) for key, rows in reply or ()}
@@ -217,14 +233,14 @@ class RedisLog:
     def between(
         self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
     ) -> list[Entry]:
-        with errors_translated():
+        with self._calls():
             rows = self.client.execute_command(
                 "XRANGE", str(stream), str(first), str(last), "COUNT", count_max
             )
         return _entries(stream, rows)
 
     def newest(self, stream: Stream, *, count_max: int = 1, before: EntryId = END) -> list[Entry]:
-        with errors_translated():
+        with self._calls():
             rows = self.client.execute_command(
                 "XREVRANGE", str(stream), str(before), "-", "COUNT", count_max
             )
@@ -245,12 +261,13 @@ class RedisLog:
 
     def mirror(self, group: str, stream: Stream, offset: EntryId, entries_read: int) -> None:
         setid = ("XGROUP", "SETID", str(stream), group, str(offset), "ENTRIESREAD", entries_read)
-        with errors_translated():
+        with self._calls():
             try:
                 self.client.execute_command(*setid)
             except ResponseError as error:
                 if "NOGROUP" not in str(error) and "requires the key to exist" not in str(error):
                     raise
+                self._drop_broken_connections()
                 self._create_group(group, stream)
                 self.client.execute_command(*setid)
 
@@ -262,6 +279,7 @@ class RedisLog:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+            self._drop_broken_connections()
 
     def groups(self, stream: Stream) -> dict[str, GroupInfo]:
         return {
@@ -274,11 +292,12 @@ class RedisLog:
         }
 
     def _xinfo(self, what: str, stream: Stream) -> list[dict[str, Any]]:
-        with errors_translated():
+        with self._calls():
             try:
                 reply = self.client.execute_command("XINFO", what, str(stream))
             except ResponseError as error:
                 if "no such key" in str(error).lower():
+                    self._drop_broken_connections()
                     return []
                 raise
         return [_fields(row) for row in ([reply] if what == "STREAM" else reply)]
@@ -288,7 +307,7 @@ class RedisLog:
 
     def _run(self, script: Script, script_keys: Sequence[str], args: Sequence[Any]) -> Any:
         plain = self.volatile
-        with errors_translated():
+        with self._calls():
             return script.run(self.client, script_keys, args, plain=plain)
 
 

@@ -75,7 +75,8 @@ class ScriptedTerminal:
         elif action == "crash":
             ctypes.string_at(0)
         elif action == "print":
-            print("this must not reach the frames")
+            sys.stdout.write("this must not reach the frames\n")
+            sys.stdout.flush()
             os.write(1, b"nor this\n")
         elif action == "raise":
             raise SystemError("C function returned NULL without setting an error")

@@ -1,0 +1,249 @@
+"""What positions and requests are worth at the broker's prices, in account currency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from events.accounting import (
+    AccountFigures,
+    Contract,
+    Entry,
+    Ledger,
+    Leg,
+    MarginMode,
+    OpenPosition,
+    Rates,
+    Valuation,
+    account_figures,
+    symbol_margin,
+)
+from events.accounting.conversion import currency_pairs
+from producers.terminals import constants as mt5
+from producers.terminals.simulated.market.generated import Market
+from producers.terminals.simulated.options import AccountOptions
+from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec
+
+Int64Array = npt.NDArray[np.int64]
+QUOTES_KEPT_MAX = 512
+QUOTE_LOOK_BACK_MS = 60_000
+
+
+def contract_of(spec: SymbolSpec) -> Contract:
+    """The facts of a symbol that arithmetic needs."""
+    hedged = spec.contract_size if spec.margin_hedged is None else spec.margin_hedged
+    return Contract(
+        symbol=spec.name,
+        calc_mode=spec.calc_mode,
+        contract_size=spec.contract_size,
+        point=spec.point,
+        tick_size=spec.step,
+        currency_base=spec.currency_base,
+        currency_profit=spec.currency_profit,
+        currency_margin=spec.currency_margin or spec.currency_base,
+        margin_initial=spec.margin_initial,
+        margin_hedged=hedged,
+        margin_hedged_use_leg=spec.margin_hedged_use_leg,
+        swap_mode=spec.swap_mode,
+        swap_long=spec.swap_long,
+        swap_short=spec.swap_short,
+        swap_rollover_weekday=spec.swap_rollover3days,
+    )
+
+
+class Quotes:
+    """The broker's own prices at a moment. Symbols without a market (conversion pairs nobody
+    plays) stand at their catalogue price."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._known: dict[tuple[str, int], tuple[float, float] | None] = {}
+
+    def at(self, symbol: str, utc_ms: int) -> tuple[float, float] | None:
+        """(bid, ask) at a moment, None before the first tick."""
+        key = (symbol, utc_ms)
+        if key not in self._known:
+            if len(self._known) >= QUOTES_KEPT_MAX:
+                self._known.clear()
+            self._known[key] = self._read(symbol, utc_ms)
+        return self._known[key]
+
+    def series(self, symbol: str, grid_ms: Int64Array) -> tuple[Any, Any] | None:
+        """Bids and asks at several moments in order."""
+        before = self.at(symbol, int(grid_ms[0]))
+        if before is None:
+            return None
+        try:
+            rows = self._market.ticks(symbol, int(grid_ms[0]), int(grid_ms[-1]) + 1)
+        except KeyError:
+            return np.full(len(grid_ms), before[0]), np.full(len(grid_ms), before[1])
+        rows = rows[(rows["bid"] > 0) & (rows["ask"] > 0) & (rows["time_msc"] > 0)]
+        at = np.searchsorted(rows["time_msc"], grid_ms, side="right")
+        bids = np.concatenate([[before[0]], rows["bid"]])[at]
+        asks = np.concatenate([[before[1]], rows["ask"]])[at]
+        return bids, asks
+
+    def _read(self, symbol: str, utc_ms: int) -> tuple[float, float] | None:
+        try:
+            row = self._market.last_tick(symbol, utc_ms)
+            if len(row) and (row["bid"][0] <= 0 or row["ask"][0] <= 0):
+                rows = self._market.ticks(symbol, utc_ms - QUOTE_LOOK_BACK_MS, utc_ms + 1)
+                row = rows[(rows["bid"] > 0) & (rows["ask"] > 0)][-1:]
+        except KeyError:
+            spec = CATALOGUE.get(symbol)
+            return None if spec is None else (spec.price, spec.price)
+        return (float(row["bid"][0]), float(row["ask"][0])) if len(row) else None
+
+
+class Valuer:
+    """Profit, margin and figures of one account."""
+
+    def __init__(
+        self, specs: dict[str, SymbolSpec], quotes: Quotes, account: AccountOptions
+    ) -> None:
+        self.specs = specs
+        self.quotes = quotes
+        self._account = account
+        self._contracts = {name: contract_of(spec) for name, spec in specs.items()}
+        offered = [*specs.values(), *CATALOGUE.values()]
+        self._pairs = currency_pairs(
+            (spec.name, spec.currency_base, spec.currency_profit)
+            for spec in offered
+            if spec.calc_mode == mt5.SYMBOL_CALC_MODE_FOREX
+        )
+
+    def contract(self, symbol: str) -> Contract:
+        return self._contracts[symbol]
+
+    def rate(self, source: str, side: int, utc_ms: int) -> float:
+        """One unit of a currency in account currency. Raises MissingRate."""
+        rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
+        return float(rates.rate(source, self._account.currency, side=side))
+
+    def conversion_symbols(self, symbol: str) -> tuple[str, ...]:
+        """Symbols whose prices turn this symbol's profit and margin into account currency."""
+        contract = self._contracts[symbol]
+        rates = Rates(self._pairs, lambda _: None)
+        needed = [
+            *rates.symbols(contract.currency_profit, self._account.currency),
+            *rates.symbols(contract.currency_margin, self._account.currency),
+        ]
+        return tuple(dict.fromkeys(needed))
+
+    def closing_price(self, symbol: str, side: int, utc_ms: int) -> float | None:
+        """The price at which a position of a side would close now."""
+        quote = self.quotes.at(symbol, utc_ms)
+        return None if quote is None else quote[side]
+
+    def profit(
+        self, symbol: str, side: int, volume_lots: float, *, opened: float, closed: float,
+        utc_ms: int,
+    ) -> float:  # fmt: skip
+        """Profit in account currency, rounded to its digits. Raises MissingRate."""
+        contract = self._contracts[symbol]
+        amount = contract.profit(side, volume_lots, opened, closed)
+        rate = self.rate(contract.currency_profit, side, utc_ms)
+        return round(float(amount * rate), self._account.currency_digits) + 0.0
+
+    def margin(self, symbol: str, side: int, volume_lots: float, *, price: float,
+               utc_ms: int) -> float:  # fmt: skip
+        """Margin of a new position alone, in account currency. Raises MissingRate."""
+        contract = self._contracts[symbol]
+        amount = contract.margin(volume_lots, price, self._account.leverage)
+        rate = self.rate(contract.currency_margin, side, utc_ms)
+        return round(float(amount * rate), self._account.currency_digits)
+
+    def commission(self, symbol: str, volume_lots: float, entry: Entry) -> float:
+        """What one deal pays (negative); close-by pays nothing."""
+        if entry is Entry.OUT_BY:
+            return 0.0
+        return -self.specs[symbol].commission_per_lot * volume_lots
+
+    def swap(self, position: OpenPosition, utc_ms: int) -> float:
+        """Swap of one night in account currency."""
+        contract = self._contracts[position.symbol]
+        now = self.closing_price(position.symbol, position.side, utc_ms) or position.price_open
+        amount, currency = contract.swap(
+            position.side, position.volume_lots, price_now=now, price_open=position.price_open
+        )
+        return amount * self.rate(currency or self._account.currency, position.side, utc_ms)
+
+    def marks(self, ledger: Ledger, utc_ms: int) -> dict[int, tuple[float, float]]:
+        """Current price and profit of every position, by identifier."""
+        marks = {}
+        for position in ledger.positions.values():
+            price = self.closing_price(position.symbol, position.side, utc_ms)
+            price = position.price_open if price is None else price
+            profit = self.profit(
+                position.symbol, position.side, position.volume_lots,
+                opened=position.price_open, closed=price, utc_ms=utc_ms,
+            )  # fmt: skip
+            marks[position.identifier] = (price, profit)
+        return marks
+
+    def figures(self, ledger: Ledger, utc_ms: int) -> AccountFigures:
+        """Balance to margin level at a moment."""
+        marks = self.marks(ledger, utc_ms)
+        rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
+        return account_figures(
+            balance=ledger.balance,
+            credit=ledger.credit,
+            margin=float(self._margin_of(ledger, rates)),
+            valuations=self.valuations(ledger, marks),
+            digits=self._account.currency_digits,
+        )
+
+    def valuations(self, ledger: Ledger, marks: dict[int, tuple[float, float]]) -> list[Valuation]:
+        return [
+            Valuation(position.identifier, marks[position.identifier][1], position.swap)
+            for position in ledger.positions.values()
+        ]
+
+    def stopped_out(self, ledger: Ledger, grid_ms: Int64Array) -> int | None:
+        """Index of the first moment of a grid at which the stop-out level is reached."""
+        series: dict[str, tuple[Any, Any] | None] = {}
+
+        def quote(symbol: str) -> tuple[Any, Any] | None:
+            if symbol not in series:
+                series[symbol] = self.quotes.series(symbol, grid_ms)
+            return series[symbol]
+
+        rates = Rates(self._pairs, quote)
+        equity = np.full(len(grid_ms), ledger.balance + ledger.credit)
+        for position in ledger.positions.values():
+            contract, prices = self._contracts[position.symbol], quote(position.symbol)
+            closing = position.price_open if prices is None else prices[position.side]
+            amount = contract.profit(
+                position.side, position.volume_lots, position.price_open, closing
+            )
+            rate = rates.rate(contract.currency_profit, self._account.currency,
+                              side=position.side)  # fmt: skip
+            equity = equity + amount * rate + position.swap
+        level = self._account.margin_so_so
+        if self._account.margin_so_mode == mt5.ACCOUNT_STOPOUT_MODE_PERCENT:
+            level = self._margin_of(ledger, rates) * level / 100
+        below = np.flatnonzero(np.broadcast_to(equity <= level, grid_ms.shape))
+        return int(below[0]) if len(below) else None
+
+    def _margin_of(self, ledger: Ledger, rates: Rates) -> Any:
+        total: Any = 0.0
+        by_symbol: dict[str, list[OpenPosition]] = {}
+        for position in ledger.positions.values():
+            by_symbol.setdefault(position.symbol, []).append(position)
+        for symbol, positions in by_symbol.items():
+            contract = self._contracts[symbol]
+            legs = [
+                Leg(
+                    position.side, position.volume_lots, position.price_open,
+                    rates.rate(contract.currency_margin, self._account.currency,
+                               side=position.side),
+                )
+                for position in positions
+            ]  # fmt: skip
+            total = total + symbol_margin(
+                contract, legs, leverage=self._account.leverage,
+                hedging=ledger.mode is MarginMode.HEDGING,
+            )  # fmt: skip
+        return total

@@ -50,3 +50,6 @@ class Marks:
         if len(rows) != count:
             raise ValueError(f"marks of {login}: {len(rows)} rows, header says {count}")
         return cls(login, rows, event_ms, recv_ms, offset_s, OffsetSource(source))
+
+    def __len__(self) -> int:
+        return len(self.rows)

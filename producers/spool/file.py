@@ -52,6 +52,9 @@ _INSERT = (
     "INSERT INTO entries (partition, lane, type, key, data, cause, keep_last, spooled_s) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_COUNT_WAITING = (
+    "SELECT count(*), coalesce(sum(length(data)), 0) FROM entries WHERE partition = ? AND row > ?"
+)
 
 
 class SpoolFull(Exception):
@@ -205,19 +208,23 @@ class Spool:
             cursor.close()
         return found
 
-    def mark_sent(self, partition: int, row: int) -> None:
-        """The log has every row of the partition up to `row` (or, after a log lost its tail,
-        only up to it). Sent rows are deleted later."""
+    def mark_sent(self, partition: int, row: int, sent: Sequence[Spooled] | None = None) -> None:
+        """The log has every row of the partition up to `row`. Sent rows are deleted later.
+
+        `sent` are the rows just confirmed; without them what waits is counted anew (the log may
+        have lost its tail, so `row` may lie behind what was confirmed before).
+        """
+        if sent is None:
+            with self._read_lock:
+                count, size = self._reader.execute(_COUNT_WAITING, (partition, row)).fetchone()
+        else:
+            count, size = len(sent), sum(len(spooled.entry.data) for spooled in sent)
+        size += count * _ROW_OVERHEAD_BYTES
         with self.arrived:
+            before = self._waiting.get(partition, [0, 0])
+            now = [count, size] if sent is None else [before[0] - count, before[1] - size]
+            self._waiting[partition] = now
             self._sent[partition] = row
-        with self._read_lock:
-            count, size = self._reader.execute(
-                "SELECT count(*), coalesce(sum(length(data)), 0) FROM entries "
-                "WHERE partition = ? AND row > ?",
-                (partition, row),
-            ).fetchone()
-        with self.arrived:
-            self._waiting[partition] = [count, size + count * _ROW_OVERHEAD_BYTES]
         if self._wall() - self._pruned_s >= PRUNE_EVERY_S:
             self.prune()
 
@@ -289,8 +296,8 @@ class Spool:
 
     @property
     def alarming(self) -> bool:
-        """True when the file holds more than SPOOL_ALARM_SHARE of its limit."""
-        return self._kept_bytes > SPOOL_ALARM_SHARE * self.bytes_max
+        """True when more than SPOOL_ALARM_SHARE of the limit waits for the log."""
+        return self.size.bytes > SPOOL_ALARM_SHARE * self.bytes_max
 
     def close(self) -> None:
         """Close the file. Waiting rows stay for the next start."""

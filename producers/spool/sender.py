@@ -85,7 +85,7 @@ class Sender:
                 self._adopt(partition)
                 raise
         self._rows[partition] = waiting[-1].row
-        self._spool.mark_sent(partition, waiting[-1].row)
+        self._spool.mark_sent(partition, waiting[-1].row, waiting)
         return len(waiting)
 
     def drain(self, within_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> bool:

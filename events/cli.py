@@ -1,0 +1,160 @@
+"""Commands that only look: status, tail, doctor."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from events.log import OPERATOR, SOURCE, Lane, Log, LogUnavailable
+from events.settings import Settings, load
+from events.views import lines
+from events.views.state import NamespaceState, collect
+from events.views.tables import status_view
+
+REFRESH_S = 1.0
+TAIL_MAX = 100_000
+_LANES = click.Choice([lane.label for lane in Lane])
+
+
+class NoServer(RuntimeError):
+    """There is no log to look at. The message names cause and cure."""
+
+
+@contextmanager
+def opened_log(settings: Settings) -> Iterator[Log]:
+    """The log of the settings. Raises NoServer, LogUnavailable, LogError."""
+    url = settings.redis_url()
+    if url is None:
+        raise NoServer(
+            "no Redis is configured and no embedded one runs: "
+            "start `bridgectl up`, or set REDIS_URL"
+        )
+    from events.redis import open_log
+
+    log = open_log(url)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@click.command()
+@click.option("--terminal", "name", metavar="NAME", help="Only this terminal.")
+@click.option("--watch", is_flag=True, help="Stay, and look again every second.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(name: str | None, watch: bool, as_json: bool) -> None:
+    """Show terminals, account, clock, prices, lanes, groups, lag and the last error.
+
+    \b
+    bridgectl status
+    bridgectl status --watch
+    bridgectl status --json | jq .namespaces[0].lag_by_group
+    """
+    with opened_log(load()) as log:
+        if as_json:
+            found = [namespace.to_json() for namespace in _found(log, name)]
+            click.echo(json.dumps({"now_ms": _now_ms(), "namespaces": found}, allow_nan=False))
+            return
+        console = Console(soft_wrap=True)
+        if not watch:
+            console.print(status_view(_found(log, name), now_ms=_now_ms()))
+            return
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(status_view(_found(log, name), now_ms=_now_ms()), refresh=True)
+                time.sleep(REFRESH_S)
+
+
+@click.command()
+@click.option("--terminal", "name", metavar="NAME", help="Only this terminal.")
+@click.option("--lane", "lane_names", type=_LANES, multiple=True, help="Only this lane; repeat.")
+@click.option("--type", "types", multiple=True, metavar="NAME", help="Only this event; repeat.")
+@click.option("--key", "keys", multiple=True, help="Only this symbol, account, ticket; repeat.")
+@click.option("--writer", "writers", multiple=True, help="Whose events (default: source).")
+@click.option("-n", "count", type=click.IntRange(0, TAIL_MAX), default=20, show_default=True,
+              help="So many of the newest entries.")  # fmt: skip
+@click.option("-f", "--follow", is_flag=True, help="Go on as new entries come.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def tail(
+    name: str | None,
+    lane_names: tuple[str, ...],
+    types: tuple[str, ...],
+    keys: tuple[str, ...],
+    writers: tuple[str, ...],
+    count: int,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Show the newest events of the log, decoded, times as server, UTC and local.
+
+    \b
+    bridgectl tail -f --type ticks --key EURUSD
+    bridgectl tail --lane critical -n 100 --json
+    """
+    chosen = [Lane[lane.upper()] for lane in lane_names] or list(Lane)
+    with opened_log(load()) as log:
+        streams = lines.streams_of(
+            log, namespace=name, writers=writers or (SOURCE, OPERATOR), lanes=chosen
+        )
+        if not streams:
+            raise NoServer(_nothing_called(log, name))
+        wanted = lines.Wanted(frozenset(types), frozenset(keys))
+        ends = {stream: log.info(stream).last_id for stream in streams}
+        for entry in lines.newest(log, ends, count_max=count, wanted=wanted):
+            click.echo(json.dumps(lines.as_json(entry)) if as_json else lines.line(entry))
+        for entry in lines.follow(log, ends) if follow else ():
+            if wanted.takes(entry):
+                click.echo(json.dumps(lines.as_json(entry)) if as_json else lines.line(entry))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check everything the bridge depends on: a line each, ok or cause and cure.
+
+    Leaves with 1 when something keeps the bridge from working.
+    """
+    from events.health import Finding, Verdict, machine_findings, server_findings, windows_findings
+
+    settings = load()
+    findings: list[Finding] = []
+    for source in (machine_findings(settings), windows_findings(), server_findings(settings)):
+        for finding in source:
+            findings.append(finding)
+            if not as_json:
+                colour = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.BAD: "red"}
+                click.secho(finding.line(), fg=colour[finding.verdict])
+    worst_is_bad = any(finding.verdict is Verdict.BAD for finding in findings)
+    if as_json:
+        rows = [
+            {"subject": one.subject, "verdict": one.verdict, "fact": one.fact, "cure": one.cure}
+            for one in findings
+        ]
+        click.echo(json.dumps({"healthy": not worst_is_bad, "findings": rows}))
+    ctx.exit(1 if worst_is_bad else 0)
+
+
+def _found(log: Log, name: str | None) -> tuple[NamespaceState, ...]:
+    found = collect(log, only=name)
+    if name is not None and not found:
+        raise NoServer(_nothing_called(log, name))
+    return found
+
+
+def _nothing_called(log: Log, name: str | None) -> str:
+    try:
+        names = ", ".join(sorted(log.namespaces())) or "none yet (start `bridgectl up`)"
+    except LogUnavailable:
+        names = "not to be told"
+    return f"the log holds no terminal called {name!r}: there is {names}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -92,7 +92,7 @@ def test_a_full_spool_refuses_whole_batches_and_takes_again_when_the_log_took_ro
     tmp_path: Path,
 ) -> None:
     spool = Spool(tmp_path / "spool.sqlite", bytes_max=1_000)
-    rows = 6
+    rows = 7
     for number in range(rows):
         spool.put([(0, entry(number)), (0, entry(number))], [Known("deal", number, 1)])
     with pytest.raises(SpoolFull, match="bring the log back"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -64,16 +65,20 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> RedisServer:
+        return self._run(
+            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
+            "--daemonize", "no", *self.options,
+        )  # fmt: skip
+
+    def start_sentinel(self, config: Path) -> RedisServer:
+        return self._run(str(config), "--sentinel")
+
+    def _run(self, *arguments: str) -> RedisServer:
         self.binary.chmod(self.binary.stat().st_mode | 0o111)
         self.process = subprocess.Popen(
-            [
-                str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self.folder), "--save", "", "--appendonly", "yes",
-                "--appendfsync", "everysec", "--daemonize", "no", *self.options,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [str(self.binary), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_until(self._answers, timeout_s=START_S_MAX, what=f"{self.binary.name} up")
         return self
 
@@ -98,10 +103,11 @@ class RedisServer:
 
 
 class FaultProxy:
-    """Forwards TCP to a port; on demand swallows the next reply, then cuts the connection."""
+    """Forwards TCP, behind TLS if given; on demand swallows a reply, then cuts the connection."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target_port = target_port
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._replies_to_drop = 0
@@ -151,6 +157,8 @@ class FaultProxy:
             except OSError:
                 return
             try:
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(("127.0.0.1", self._target_port))
             except OSError:
                 client.close()
@@ -189,8 +197,8 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(target_port: int) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(target_port)
+def fault_proxy(target_port: int, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(target_port, tls)
     try:
         yield proxy
     finally:

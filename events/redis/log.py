@@ -328,12 +328,12 @@ def _take_replies_as_they_come(client: Client) -> None:
 
 def _entries(stream: Stream, rows: Any) -> list[Entry]:
     entries = []
-    for id_, fields in rows:
+    for id_, row in rows:
+        # A cluster's nodes answer with dicts: their clients are not ours to set up.
+        fields = [part for pair in row.items() for part in pair] if isinstance(row, dict) else row
         cause = fields[7].decode() if len(fields) > 7 else ""
-        place = EntryId.parse(id_)
-        entries.append(
-            Entry(stream, place, fields[1].decode(), fields[3].decode(), fields[5], cause)
-        )
+        type_, key, data = fields[1].decode(), fields[3].decode(), fields[5]
+        entries.append(Entry(stream, EntryId.parse(id_), type_, key, data, cause))
     return entries
 
 

@@ -4,6 +4,7 @@
 the start with one line per problem.
 """
 
+from events.settings.choice import TerminalChoice, chosen_terminals, terminal_options
 from events.settings.loading import SettingRow, load, setting_rows
 from events.settings.model import Settings
 from events.settings.problems import BadSettings
@@ -13,8 +14,11 @@ __all__ = [
     "BadSettings",
     "SettingRow",
     "Settings",
+    "TerminalChoice",
     "TerminalKind",
     "TerminalSettings",
+    "chosen_terminals",
     "load",
     "setting_rows",
+    "terminal_options",
 ]

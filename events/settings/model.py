@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     mt5_port: int = setting(18813, "Port of that server.", "1 to 65535", ge=1, le=65535)
     mt5_token: OptionalSecret = setting(None, "Token that server printed when it started.", "text")
     mt5_tls_ca: str = setting("", "File with the certificate of that server.", "a path")
+    mt5_tls_fingerprint: str = setting(
+        "", "SHA-256 of that certificate, where the server signed it itself.", "64 hex digits"
+    )
     mt5_clock: str = setting(
         "",
         "Rule of the broker's clock. Empty: found out from history and live ticks.",
@@ -363,6 +366,7 @@ class Settings(BaseSettings):
             port=self.mt5_port,
             token=self.mt5_token,
             tls_ca=self.mt5_tls_ca,
+            tls_fingerprint=self.mt5_tls_fingerprint,
         )
 
     def secrets(self) -> tuple[str, ...]:

@@ -86,8 +86,12 @@ class TerminalSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 18813
     token: SecretStr | None = None
+    tls: bool = False
+    """Speak TLS; a certificate or fingerprint below means so too. Plain: loopback only."""
     tls_ca: str = ""
-    """File with the certificate (or authority) to trust; empty: no TLS (loopback only)."""
+    """File with the certificate (or authority) to trust."""
+    tls_fingerprint: str = ""
+    """SHA-256 of the server's certificate, for one that it signed itself."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What only this kind knows: a simulated terminal's seed, a recorded one's files and speed."""
     rules: dict[str, float] = Field(default_factory=dict)

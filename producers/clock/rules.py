@@ -93,8 +93,8 @@ class ClockRule:
             return cls("UTC", _shift_s(shift, text))
         if shift is not None and shift[-1] != "h" and ":" not in shift:
             raise ClockRuleError(
-                f"{text!r}: write {zone}{shift}h for a shift in hours (zones named GMT+3 mean "
-                f"three hours *behind* UTC and are refused); {_ALLOWED}"
+                f"{text!r}: write fixed{shift}h, or {zone}{shift}h for a shifted zone (zones "
+                f"named GMT+3 mean three hours *behind* UTC and are refused); {_ALLOWED}"
             )
         _zone(zone, text)
         return cls(zone, _shift_s(shift, text))

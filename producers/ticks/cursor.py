@@ -14,6 +14,7 @@ the remembered window as a multiset. From time to time, and after gaps, it reach
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,13 +80,20 @@ class TickCursor:
 
     @classmethod
     def resume(
-        cls, text: str, window_rows: TickArray, *, limits: CursorLimits | None = None
+        cls,
+        text: str,
+        entries: Iterable[tuple[EntryId, TickArray]],
+        *,
+        limits: CursorLimits | None = None,
     ) -> TickCursor:
-        """The cursor whose text the log holds. `window_rows`: the ticks of the symbol's entries
-        from the text's `window_from` to its last entry, in order."""
+        """The cursor whose text the log holds. `entries`: the symbol's tick entries from the
+        text's `window_from` to its last entry, in order."""
         place = cls.parse(text)
+        parts = [rows for _, rows in entries if len(rows)]
         cursor = cls(0, limits=limits)
-        cursor.restore(window_rows, place.hi_msc, place=place)
+        cursor.restore(
+            np.concatenate(parts) if parts else np.empty(0, TICK_DTYPE), place.hi_msc, place=place
+        )
         return cursor
 
     def restore(

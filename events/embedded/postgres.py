@@ -27,7 +27,7 @@ from events.embedded.server import (
     EmbeddedServer,
     tail_of,
 )
-from events.settings.model import EMBEDDED_POSTGRES, embedded_address
+from events.settings.addresses import EMBEDDED_POSTGRES, embedded_address
 
 USER, DATABASE = "postgres", "postgres"
 ROOTS_ACCOUNT = "nobody"

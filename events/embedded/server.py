@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from events.embedded.file_lock import FileLock
-from events.settings.model import ADDRESS_FILE, embedded_address
+from events.settings.addresses import ADDRESS_FILE, embedded_address
 
 LOOPBACK = "127.0.0.1"
 START_TRIES_MAX = 5

@@ -21,7 +21,7 @@ from events.embedded.server import (
     tail_of,
     write_private,
 )
-from events.settings.model import EMBEDDED_REDIS, embedded_address
+from events.settings.addresses import EMBEDDED_REDIS, embedded_address
 
 STOP_WAIT_S = 30.0
 ANSWER_WAIT_S = 2.0

@@ -22,7 +22,7 @@ from events.embedded.server import (
     EmbeddedError,
     EmbeddedServer,
 )
-from events.settings.model import EMBEDDED_REDIS
+from events.settings.addresses import EMBEDDED_REDIS
 
 STOP_WAIT_S = 5.0
 _PING, _PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 import platformdirs
@@ -11,83 +11,47 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BeforeValidator,
-    Field,
     PrivateAttr,
-    SecretStr,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from events.log import PARTITIONS_DEFAULT
+from events.settings.addresses import (
+    EMBEDDED_POSTGRES,
+    EMBEDDED_REDIS,
+    credentials,
+    embedded_address,
+    host_in_url,
+)
+from events.settings.fields import (
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    SECONDS,
+    TIMEFRAMES,
+    CommaList,
+    OptionalFloat,
+    OptionalInt,
+    OptionalPath,
+    OptionalSecret,
+    OptionalText,
+    blank_is_none,
+    known_timeframes,
+    setting,
+    timeframes,
+    upper,
+    with_scheme,
+)
 from events.settings.problems import BadSettings
 from events.settings.terminals import (
     Aliases,
     Name,
-    Symbols,
     TerminalKind,
     TerminalSettings,
     TradeMode,
 )
 
-REDIS_SCHEMES = (
-    "redis", "rediss", "unix",
-    "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
-)  # fmt: skip
-POSTGRES_SCHEMES = ("postgresql", "postgres")
-EMBEDDED_REDIS, EMBEDDED_POSTGRES = "redis", "postgres"
-"""Folders of the embedded servers in the state folder."""
-ADDRESS_FILE = "address"
 SIMULATED_EXTRA = ("BTCUSD",)
 """A simulated terminal gets a 24/7 symbol too, so that something moves on a Saturday."""
-TIMEFRAMES = (
-    "M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30", "H1", "H2", "H3",
-    "H4", "H6", "H8", "H12", "D1", "W1", "MN1",
-)  # fmt: skip
-
-
-def _blank_is_none(value: Any) -> Any:
-    """`NAME=` in a .env file means "not set"."""
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _upper(value: Any) -> Any:
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-def _timeframes(value: Any) -> Any:
-    if isinstance(value, str):
-        value = [part.strip().upper() for part in value.split(",") if part.strip()]
-    return tuple(value)
-
-
-def _known_timeframes(value: tuple[str, ...]) -> tuple[str, ...]:
-    if unknown := [name for name in value if name not in TIMEFRAMES]:
-        raise ValueError(f"unknown timeframes {unknown}")
-    return value
-
-
-def _with_scheme(*schemes: str) -> AfterValidator:
-    def check(value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
-            raise ValueError("unknown scheme")
-        return value
-
-    return AfterValidator(check)
-
-
-def setting(default: Any, description: str, allowed: str, **constraints: Any) -> Any:
-    """A field with what the docs and the error messages say about it."""
-    return Field(
-        default, description=description, json_schema_extra={"allowed": allowed}, **constraints
-    )
-
-
-_SECONDS = "seconds, 0.01 to 3600"
-OptionalText = Annotated[str | None, BeforeValidator(_blank_is_none)]
-OptionalInt = Annotated[int | None, BeforeValidator(_blank_is_none)]
-OptionalFloat = Annotated[float | None, BeforeValidator(_blank_is_none)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_none)]
-CommaList = Annotated[Symbols, NoDecode]
 
 
 class Settings(BaseSettings):
@@ -106,7 +70,7 @@ class Settings(BaseSettings):
     mt5_name: Name = setting(
         "mt5", "Name of the terminal: its namespace in the log.", "1-48 of a-z 0-9 _ . -"
     )
-    mt5_kind: Annotated[TerminalKind | None, BeforeValidator(_blank_is_none)] = setting(
+    mt5_kind: Annotated[TerminalKind | None, BeforeValidator(blank_is_none)] = setting(
         None,
         "How the terminal is reached. Empty: remote with MT5_HOST, native with MT5_ACCOUNT or "
         "MT5_PATH, else simulated.",
@@ -123,7 +87,7 @@ class Settings(BaseSettings):
         "", "Path of terminal64.exe; needed where several terminals are installed.", "a path"
     )
     mt5_portable: bool = setting(False, "Terminal was started with /portable.", "true or false")
-    mt5_trade_mode: Annotated[TradeMode | None, BeforeValidator(_blank_is_none)] = setting(
+    mt5_trade_mode: Annotated[TradeMode | None, BeforeValidator(blank_is_none)] = setting(
         None, "Kind of account that must be found; anything else is an incident.",
         ", ".join(TradeMode),
     )  # fmt: skip
@@ -155,7 +119,7 @@ class Settings(BaseSettings):
     )
 
     # --- servers
-    redis_link: Annotated[OptionalSecret, _with_scheme(*REDIS_SCHEMES)] = setting(
+    redis_link: Annotated[OptionalSecret, with_scheme(*REDIS_SCHEMES)] = setting(
         None,
         "Redis or Valkey as one address (may carry user and password). Empty, and no REDIS_HOST: "
         "the embedded server.",
@@ -167,7 +131,7 @@ class Settings(BaseSettings):
     redis_user: OptionalText = setting(None, "Its ACL user.", "text")
     redis_password: OptionalSecret = setting(None, "Its password.", "text")
     redis_tls: bool = setting(False, "Speak TLS to REDIS_HOST.", "true or false")
-    postgres_link: Annotated[OptionalSecret, _with_scheme(*POSTGRES_SCHEMES)] = setting(
+    postgres_link: Annotated[OptionalSecret, with_scheme(*POSTGRES_SCHEMES)] = setting(
         None,
         "PostgreSQL or TimescaleDB as one address. Empty, and no POSTGRES_HOST: the embedded "
         "server.",
@@ -189,17 +153,17 @@ class Settings(BaseSettings):
         "seconds, 0.1 to 600", ge=0.1, le=600,
     )  # fmt: skip
     price_interval_s: float = setting(
-        0.1, "Pause between two looks at prices.", _SECONDS, ge=0.01, le=3600
+        0.1, "Pause between two looks at prices.", SECONDS, ge=0.01, le=3600
     )
     account_interval_s: float = setting(
         0.25, "Pause between two looks at the account while positions are open.",
         "seconds, 0.01 to 60", ge=0.01, le=60,
     )  # fmt: skip
     account_idle_interval_s: float = setting(
-        1.0, "The same while none are.", _SECONDS, ge=0.01, le=3600
+        1.0, "The same while none are.", SECONDS, ge=0.01, le=3600
     )
     deals_interval_s: float = setting(
-        1.0, "Pause between two looks at deals and orders done.", _SECONDS, ge=0.01, le=3600
+        1.0, "Pause between two looks at deals and orders done.", SECONDS, ge=0.01, le=3600
     )
     instrument_interval_s: float = setting(
         300.0, "Pause between two looks at the facts of symbols.", "seconds, 1 to 86400",
@@ -215,8 +179,8 @@ class Settings(BaseSettings):
     candle_timeframes: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_timeframes),
-        AfterValidator(_known_timeframes),
+        BeforeValidator(timeframes),
+        AfterValidator(known_timeframes),
     ] = setting(("M1", "H1"), "Candles to keep.", "some of " + ",".join(TIMEFRAMES))
 
     # --- limits (share of balance in percent unless the name says otherwise)
@@ -241,7 +205,7 @@ class Settings(BaseSettings):
     )
 
     # --- this program
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = (
         setting("INFO", "How much the program log tells.", "DEBUG, INFO, WARNING, ERROR")
     )
     log_file: OptionalPath = setting(
@@ -272,8 +236,8 @@ class Settings(BaseSettings):
         if self.redis_host is None:
             return embedded_address(self.state_dir, EMBEDDED_REDIS)
         scheme = "rediss" if self.redis_tls else "redis"
-        login = _credentials(self.redis_user or "", self.redis_password)
-        return f"{scheme}://{login}{_host(self.redis_host)}:{self.redis_port}/0"
+        login = credentials(self.redis_user or "", self.redis_password)
+        return f"{scheme}://{login}{host_in_url(self.redis_host)}:{self.redis_port}/0"
 
     def postgres_url(self) -> str | None:
         """Address of the database with its credentials: the configured one, else that of the
@@ -282,8 +246,8 @@ class Settings(BaseSettings):
             return self.postgres_link.get_secret_value()
         if self.postgres_host is None:
             return embedded_address(self.state_dir, EMBEDDED_POSTGRES)
-        login = _credentials(self.postgres_user, self.postgres_password)
-        host = _host(self.postgres_host)
+        login = credentials(self.postgres_user, self.postgres_password)
+        host = host_in_url(self.postgres_host)
         return f"postgresql://{login}{host}:{self.postgres_port}/{quote(self.postgres_db, '')}"
 
     @property
@@ -321,10 +285,8 @@ class Settings(BaseSettings):
                 return terminal
         if name == TerminalKind.SIMULATED:
             return self.built_in(TerminalKind.SIMULATED)
-        names = [terminal.name for terminal in self.terminals()]
-        raise BadSettings(
-            [f"no terminal is called {name!r}: allowed is {', '.join([*names, 'simulated'])}"]
-        )
+        names = dict.fromkeys([*(terminal.name for terminal in self.terminals()), "simulated"])
+        raise BadSettings([f"no terminal is called {name!r}: allowed is {', '.join(names)}"])
 
     def built_in(self, kind: TerminalKind) -> TerminalSettings:
         """A simulated or recorded terminal that needs nobody's account."""
@@ -382,22 +344,3 @@ class Settings(BaseSettings):
             if link is not None and (password := urlsplit(link.get_secret_value()).password):
                 texts.append(password)
         return tuple(dict.fromkeys(texts))
-
-
-def embedded_address(state_dir: Path, server: str) -> str | None:
-    """The address that a running embedded server left in its folder (readable by us alone)."""
-    try:
-        text = (state_dir / server / ADDRESS_FILE).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    return text or None
-
-
-def _credentials(user: str, password: SecretStr | None) -> str:
-    if password is None:
-        return f"{quote(user, '')}@" if user else ""
-    return f"{quote(user, '')}:{quote(password.get_secret_value(), '')}@"
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,0 +1,68 @@
+"""The kinds of fields that settings are made of, and what their texts may look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from events.settings.terminals import Symbols
+
+REDIS_SCHEMES = (
+    "redis", "rediss", "unix",
+    "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
+POSTGRES_SCHEMES = ("postgresql", "postgres")
+TIMEFRAMES = (
+    "M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30", "H1", "H2", "H3",
+    "H4", "H6", "H8", "H12", "D1", "W1", "MN1",
+)  # fmt: skip
+
+
+def blank_is_none(value: Any) -> Any:
+    """`NAME=` in a .env file means "not set"."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def upper(value: Any) -> Any:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def timeframes(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [part.strip().upper() for part in value.split(",") if part.strip()]
+    return tuple(value)
+
+
+def known_timeframes(value: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in value if name not in TIMEFRAMES]:
+        raise ValueError(f"unknown timeframes {unknown}")
+    return value
+
+
+def with_scheme(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError("unknown scheme")
+        return value
+
+    return AfterValidator(check)
+
+
+def setting(default: Any, description: str, allowed: str, **constraints: Any) -> Any:
+    """A field with what the docs and the error messages say about it."""
+    return Field(
+        default, description=description, json_schema_extra={"allowed": allowed}, **constraints
+    )
+
+
+SECONDS = "seconds, 0.01 to 3600"
+OptionalText = Annotated[str | None, BeforeValidator(blank_is_none)]
+OptionalInt = Annotated[int | None, BeforeValidator(blank_is_none)]
+OptionalFloat = Annotated[float | None, BeforeValidator(blank_is_none)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(blank_is_none)]
+OptionalPath = Annotated[Path | None, BeforeValidator(blank_is_none)]
+CommaList = Annotated[Symbols, NoDecode]

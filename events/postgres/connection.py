@@ -84,7 +84,7 @@ def wait_until_ready(
     *,
     tell: Callable[[str], None],
     stopped: Callable[[], bool] = lambda: False,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
     chance: random.Random | None = None,
 ) -> bool:
     """Wait with back-off until the database answers; `tell` hears of it once, and of the end.

@@ -59,6 +59,16 @@ class Dimensions:
         for stream in slot.streams():
             self.stream(stream)
 
+    def retire_streams(self, slot: Slot) -> None:
+        """Rename a slot's streams, so that the log begun anew gets numbers of its own."""
+        names = [str(stream) for stream in slot.streams()]
+        self._connection.execute(
+            "UPDATE raw.streams SET name = name || ' until ' || now() WHERE name = ANY(%s)",
+            (names,),
+        )
+        for stream in slot.streams():
+            self._streams.pop(stream, None)
+
     def _id_of(
         self, select: str, insert: str, key: tuple[object, ...], row: tuple[object, ...]
     ) -> int:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from events.log import Entry, EntryId, Slot, Stream
+from events.log import BEGIN, Entry, EntryId, Slot, Stream
 from events.postgres.connection import Connection
 
 LEASE_S = 30.0
@@ -89,18 +89,20 @@ def read_offsets(connection: Connection, group: str | None = None) -> list[Offse
 
 
 class Ownership:
-    """The slots one session holds. One object per connection."""
+    """The slots one session holds. `connection` commits, `aside` does all the rest."""
 
     def __init__(
         self,
         connection: Connection,
+        aside: Connection,
         group: str,
         *,
         holder: str,
         lease_s: float,
         monotonic: Callable[[], float],
     ) -> None:
-        self._connection = connection
+        self._connection, self._aside = connection, aside
+        self._backend = connection.info.backend_pid
         self._group, self._holder = group, holder
         self._lease_s, self._monotonic = lease_s, monotonic
         self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
@@ -124,7 +126,7 @@ class Ownership:
         """Show that we live. Raises SinkFenced when a slot is no longer ours."""
         if not self.tokens:
             return
-        moved = self._connection.execute(
+        moved = self._aside.execute(
             "UPDATE raw.offsets SET beats = beats + 1"
             " WHERE sink_group = %s AND token = ANY(%s) AND stream LIKE '%%:critical'",
             (self._group, list(self.tokens.values())),
@@ -157,10 +159,22 @@ class Ownership:
     def release(self) -> None:
         """Give up every slot."""
         tokens, self.tokens = self.tokens, {}
-        self._let_go(tokens, halted="")
+        if tokens:
+            self._let_go(tokens, halted="")
+
+    def rewind(self, slot: Slot) -> tuple[StoredOffset, ...]:
+        """Offsets of a held slot back to the beginning. Raises SinkFenced."""
+        rows = self._aside.execute(
+            "UPDATE raw.offsets SET last_ms = 0, last_seq = 0, entries = 0, ticks = 0,"
+            " checksum = 0 WHERE sink_group = %s AND token = %s RETURNING stream",
+            (self._group, self.tokens[slot]),
+        ).fetchall()
+        if len(rows) != len(slot.streams()):
+            raise SinkFenced(f"{slot} was taken over")
+        return tuple(StoredOffset(Stream.parse(name), BEGIN, 0, 0, 0) for (name,) in sorted(rows))
 
     def _let_go(self, tokens: Mapping[Slot, UUID], *, halted: str) -> None:
-        self._connection.execute(
+        self._aside.execute(
             "UPDATE raw.offsets SET token = NULL, holder = '', backend_pid = NULL,"
             " backend_start = NULL, halted = %s WHERE sink_group = %s AND token = ANY(%s)",
             (halted, self._group, list(tokens.values())),
@@ -179,7 +193,7 @@ class Ownership:
 
     def _state(self, slot: Slot) -> tuple[Any, ...] | None:
         """(token, beats, holder, whether its backend lives, backend_pid) of a slot."""
-        return self._connection.execute(
+        return self._aside.execute(
             "SELECT o.token, o.beats, o.holder, EXISTS (SELECT FROM pg_stat_activity a"
             " WHERE a.pid = o.backend_pid"
             " AND (a.backend_start IS NULL OR a.backend_start = o.backend_start)), o.backend_pid"
@@ -190,7 +204,7 @@ class Ownership:
     def _take(self, slot: Slot) -> tuple[StoredOffset, ...]:
         """New token, unless somebody else was faster (then nothing is returned)."""
         names = [str(stream) for stream in slot.streams()]
-        self._connection.execute(
+        self._aside.execute(
             "INSERT INTO raw.offsets (sink_group, stream, slot)"
             " SELECT %s, unnest(%s::text[]), %s ON CONFLICT DO NOTHING",
             (self._group, names, str(slot)),
@@ -200,18 +214,18 @@ class Ownership:
             return ()
         if state[0] is not None and state[3]:
             # What a hanging predecessor has open must not block us.
-            self._connection.execute(
+            self._aside.execute(
                 "SELECT pg_terminate_backend(%s, %s)", (state[4], TERMINATE_WAIT_MS)
             )
-        rows = self._connection.execute(
+        rows = self._aside.execute(
             "WITH fresh AS (SELECT gen_random_uuid() AS token)"
             " UPDATE raw.offsets o SET token = fresh.token, holder = %s, halted = '',"
-            " beats = beats + 1, backend_pid = pg_backend_pid(), backend_start ="
-            " (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"
+            " beats = beats + 1, backend_pid = %s, backend_start ="
+            " (SELECT backend_start FROM pg_stat_activity WHERE pid = %s)"
             " FROM fresh WHERE sink_group = %s AND stream = ANY(%s)"
             " AND o.token IS NOT DISTINCT FROM %s"
             " RETURNING stream, last_ms, last_seq, entries, ticks, checksum, o.token",
-            (self._holder, self._group, names, state[0]),
+            (self._holder, self._backend, self._backend, self._group, names, state[0]),
         ).fetchall()
         if len(rows) != len(names):
             return ()

@@ -11,7 +11,6 @@ from events.postgres.binary_copy import Array, PackedTable, copy_chunks
 from events.postgres.connection import (
     Connection,
     DatabaseError,
-    DatabaseUnavailable,
     connect,
     translated,
 )
@@ -21,10 +20,11 @@ from events.postgres.tables import ROW_TABLES, Row
 
 
 class Sink:
-    """A group's way into the database, on a connection of its own (never a pool's).
+    """A group's way into the database, on connections of its own (never a pool's).
 
-    After any error close it and open another one: what was committed is read back from the
-    database, never assumed. Every method may raise DatabaseUnavailable or DatabaseRefused.
+    `write` may run in another thread than `build`, `acquire` and `beat`. After any error close
+    it and open another one: what was committed is read back from the database, never assumed.
+    Every method may raise DatabaseUnavailable or DatabaseRefused.
     """
 
     def __init__(
@@ -38,9 +38,20 @@ class Sink:
     ) -> None:
         self._dsn = dsn
         self._connection = connect(dsn, application=f"bridge {group}")
-        self._ids = Dimensions(self._connection)
+        try:
+            # New names and beats go beside the COPY that may run at the same time.
+            self._aside = connect(dsn, application=f"bridge {group} aside")
+        except DatabaseError:
+            self._connection.close()
+            raise
+        self._ids = Dimensions(self._aside)
         self._ownership = Ownership(
-            self._connection, group, holder=holder, lease_s=lease_s, monotonic=monotonic
+            self._connection,
+            self._aside,
+            group,
+            holder=holder,
+            lease_s=lease_s,
+            monotonic=monotonic,
         )
 
     @property
@@ -95,16 +106,27 @@ class Sink:
         with translated(self._dsn):
             self._ownership.halt(slot, reason)
 
+    def begin_anew(self, slot: Slot) -> tuple[StoredOffset, ...]:
+        """Set a held slot's offsets back to the beginning of a log that was begun anew.
+
+        What the former log left stays stored, under stream names that tell it apart.
+        """
+        with translated(self._dsn):
+            self._ids.retire_streams(slot)
+            offsets = self._ownership.rewind(slot)
+            self._ids.remember_streams(slot)
+            return offsets
+
     def close(self) -> None:
-        """Give up all slots and the connection; a dead connection is no error."""
+        """Give up all slots and the connections; a dead connection is no error."""
         try:
-            if not self._connection.closed and not self._connection.broken:
-                with translated(self._dsn):
-                    self._ownership.release()
-        except (DatabaseUnavailable, DatabaseError):
+            with translated(self._dsn):
+                self._ownership.release()
+        except DatabaseError:
             pass  # the successor sees that our backend is gone
         finally:
             self._connection.close()
+            self._aside.close()
 
 
 def copy_packed(connection: Connection, table: PackedTable, arrays: Iterable[Array]) -> None:

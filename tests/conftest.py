@@ -11,6 +11,11 @@ import pytest
 from events.log import Log
 from events.memory_log import MemoryLog
 from events.redis import RedisLog, open_log
+from tests.postgres_server import (  # noqa: F401 - fixtures
+    empty_postgres_url,
+    postgres_server,
+    postgres_url,
+)
 from tests.servers import RedisServer, free_port, redis_binaries
 
 REDIS_KINDS = tuple(redis_binaries())

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from events.settings.terminals import TerminalSettings
 from producers.terminals.interface import Terminal
 
 TerminalKind = Literal["native", "remote", "classic", "simulated", "recorded"]
@@ -65,7 +66,7 @@ class TerminalSpec(BaseModel):
     def _bare_fingerprint(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        bare = text.replace(":", "").lower()
+        bare = text.removeprefix("sha256:").replace(":", "").lower()
         if len(bare) != 64 or set(bare) - set("0123456789abcdef"):
             raise ValueError("tls_fingerprint must be the 64 hex digits of a SHA-256")
         return bare
@@ -94,6 +95,28 @@ class TerminalSpec(BaseModel):
     def to_wire(self) -> str:
         """JSON with the secrets in it: for a pipe to our own child, never for a file or a log."""
         return json.dumps(_revealed(self))
+
+    @classmethod
+    def of(cls, settings: TerminalSettings) -> Self:
+        """The spec of a configured terminal. Raises pydantic.ValidationError (a ValueError)."""
+        far = settings.kind in ("remote", "classic")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return cls(
+            name=settings.name,
+            kind=settings.kind.value,
+            login=settings.login,
+            password=settings.password,
+            server=settings.server or None,
+            trade_mode=settings.trade_mode.value if settings.trade_mode else None,
+            path=settings.path or None,
+            portable=settings.portable,
+            address=f"{host}:{settings.port}" if far else None,
+            token=settings.token,
+            tls=settings.tls,
+            tls_ca_file=settings.tls_ca or None,
+            tls_fingerprint=settings.tls_fingerprint or None,
+            options=settings.options,
+        )
 
     @classmethod
     def from_wire(cls, text: str) -> Self:

@@ -47,6 +47,7 @@ class Dispatcher:
         """`attaches`: hold all calls when the module lost its terminal, until it is back."""
         self.changed = Condition()
         self.calls = 0
+        self.timeouts = 0
         self.unknown_replies = 0
         self.ipc_lost = False
         self._attaches = attaches
@@ -132,6 +133,7 @@ class Dispatcher:
         """An answer, or a server's word that there will be none."""
         with self.changed:
             call = self._flight.answered(call_id, self._clock())
+            self.timeouts += isinstance(outcome, TerminalHung)
             if isinstance(outcome, Reply) and outcome.unknown:
                 self.unknown_replies += 1
                 if self._attaches and outcome.error[0] in IPC_LOST:
@@ -152,6 +154,7 @@ class Dispatcher:
         link.cut()
         with self.changed:
             self._flight.answered(overdue.call.id, self._clock())
+            self.timeouts += not overdue.held_up_emergency
         fail([overdue.call], TerminalHung(f"{overdue.call.method} {overdue.reason}"))
 
     def give_up_late(self) -> None:

@@ -62,8 +62,10 @@ class Flight:
             raise ValueError(f"in_flight_max must be at least 1, not {in_flight_max}")
         self.grace_s = 0.0
         """Added to deadlines where somebody else judges them first (a terminal server)."""
+        self.begin_s = 0.0
+        """How long a call that was sent may rightly wait for others before it is begun."""
+        self.emergency_wait_s = emergency_wait_s
         self._in_flight_max = in_flight_max
-        self._emergency_wait_s = emergency_wait_s
         self._waiting: list[tuple[Priority, int, Call]] = []
         self._order = count()
         self._sent: dict[int, Call] = {}
@@ -169,7 +171,7 @@ class Flight:
         if now >= due:
             return Overdue(running, f"did not return within {running.timeout_s:g} s")
         held_up = self._held_up_since(running)
-        if held_up is not None and now >= held_up + (self._emergency_wait_s or 0.0):
+        if held_up is not None and now >= held_up + (self.emergency_wait_s or 0.0):
             return Overdue(running, "held up an emergency", held_up_emergency=True)
         return None
 
@@ -181,7 +183,7 @@ class Flight:
             moments.append(self._deadline(running))
             held_up = self._held_up_since(running)
             if held_up is not None:
-                moments.append(held_up + (self._emergency_wait_s or 0.0))
+                moments.append(held_up + (self.emergency_wait_s or 0.0))
         else:
             moments += [self._deadline(call) for call in self._sent.values()]
         return min(moments, default=None)
@@ -191,7 +193,7 @@ class Flight:
             return call.started_at + call.timeout_s + self.grace_s
         # The host may have been busy with another call until it was last heard of.
         begun = max(call.sent_at or 0.0, self._heard_at)
-        return begun + call.timeout_s + self.grace_s
+        return begun + call.timeout_s + self.grace_s + self.begin_s
 
     def _not_started(self, now: float) -> Call | None:
         late = (call for call in self._sent.values() if now >= self._deadline(call))
@@ -199,7 +201,7 @@ class Flight:
 
     def _held_up_since(self, running: Call) -> float | None:
         """Since when an emergency waits behind a read, None if none does."""
-        if self._emergency_wait_s is None or running.method not in CALLS_READ:
+        if self.emergency_wait_s is None or running.method not in CALLS_READ:
             return None
         if running.priority == Priority.EMERGENCY:
             return None

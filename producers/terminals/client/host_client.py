@@ -37,6 +37,7 @@ from producers.terminals.interface import (
 logger = logging.getLogger(__name__)
 
 CLOSE_JOIN_S = 30.0
+IN_FLIGHT_NEAR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class HostClient:
         self._on_state = on_state
         self._clock = clock
         self._flight = Flight(
-            in_flight_max=self._limits.in_flight_max,
+            in_flight_max=self._limits.in_flight_max or IN_FLIGHT_NEAR,
             emergency_wait_s=self._limits.emergency_wait_s,
         )
         self._dispatcher = Dispatcher(self._flight, attaches=attach is not None, clock=clock)
@@ -96,7 +97,7 @@ class HostClient:
         self._state = "starting"
         self._pid: int | None = None
         self._closing = False
-        self._timeouts = self._restarts = self._emergency_kills = 0
+        self._restarts = self._emergency_kills = 0
         self._last_error = ""
         self._supervisor = Thread(target=self._run, name=f"{name}-supervisor", daemon=True)
         self._supervisor.start()
@@ -165,7 +166,7 @@ class HostClient:
                 state=self._state,
                 pid=self._pid,
                 calls=self._dispatcher.calls,
-                timeouts=self._timeouts,
+                timeouts=self._dispatcher.timeouts,
                 restarts=self._restarts,
                 emergency_kills=self._emergency_kills,
                 unknown_replies=self._dispatcher.unknown_replies,
@@ -263,7 +264,6 @@ class HostClient:
         with self._dispatcher.changed:
             self._last_error = ended.reason
             self._restarts += 1
-            self._timeouts += ended.hung
             self._emergency_kills += ended.for_emergency
 
     def _backoff_s(self, failures: int, refusal: TerminalLost | None) -> float:

@@ -56,7 +56,6 @@ class Ended:
     reason: str
     refusal: TerminalLost | None = None
     up_s: float = 0.0
-    hung: bool = False
     for_emergency: bool = False
 
 
@@ -114,6 +113,11 @@ class Life:
     def run(self, on_phase: Callable[[str], None]) -> Ended:
         """Serve until the line ends; `on_phase` hears "attaching" and "up"."""
         self._flight.grace_s = self._link.grace_s
+        self._flight.begin_s = self._link.begin_s
+        # Where the host is not ours, cutting the line would end no read.
+        self._flight.emergency_wait_s = (
+            self._limits.emergency_wait_s if self._link.exact_end else None
+        )
         reader = Thread(target=self._read, name=f"{self._name}-reader", daemon=True)
         reader.start()
         ended = Ended("ended")
@@ -202,7 +206,6 @@ class Life:
                 return Ended(
                     f"{overdue.call.method} {overdue.reason}",
                     up_s=self._up_s(),
-                    hung=not overdue.held_up_emergency,
                     for_emergency=overdue.held_up_emergency,
                 )
             if lost:

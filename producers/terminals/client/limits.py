@@ -29,8 +29,9 @@ class HostLimits:
     backoff_s: Sequence[float] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits before the next host; begins anew after `steady_s` of good service."""
     steady_s: float = 30.0
-    in_flight_max: int = 2
-    """Calls with the host at once; more pays where answers travel far."""
+    in_flight_max: int | None = None
+    """Calls with the host at once. None: 2 for one beside us, so that it never idles; 32 where
+    answers travel far."""
 
     def timeout_for(self, method: str, priority: Priority) -> float:
         """The deadline of a call that names none itself."""

@@ -37,6 +37,8 @@ class Link(Protocol):
     """The line is dead when nothing came for so long; None where silence means nothing."""
     grace_s: float
     """Added to deadlines, where somebody else judges them first."""
+    begin_s: float
+    """How long a call that was sent may rightly wait before it is begun."""
     pid: int | None
 
     def send(self, frame: bytes) -> None:
@@ -62,6 +64,7 @@ class LocalLink:
     exact_end = True
     silence_s: float | None = None
     grace_s = 0.0
+    begin_s = 0.0
 
     def __init__(self, spec: TerminalSpec, *, command: Sequence[str] | None = None) -> None:
         """Start the host and send it its spec. Raises LinkFailed."""

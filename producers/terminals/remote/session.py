@@ -1,0 +1,186 @@
+"""One controlling connection of a terminal server: calls in, answers out, beats in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from producers.terminals.client import HostClient
+from producers.terminals.host.wire import (
+    ANSWER_BYTES_MAX,
+    PROTOCOL_VERSION,
+    REQUEST_BYTES_MAX,
+    FrameTooLarge,
+    Kind,
+    WireError,
+    pack,
+    read_frame,
+    unpack,
+    write_frame,
+)
+from producers.terminals.interface import (
+    CALLS_TRADE,
+    NotSent,
+    Priority,
+    Reply,
+    TerminalHung,
+    TerminalLost,
+)
+from producers.terminals.remote.duplex import DuplexSocket
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+CLIENT_SILENCE_S = 10.0
+"""A client answers every beat; after so long without a word it is gone."""
+CALLS_MAX = 256
+"""Calls of one client that may be unanswered at once."""
+TIMEOUT_S_MAX = 600.0
+READ_ONLY_REFUSED = CALLS_TRADE | {"initialize", "inject", "login", "shutdown"}
+"""What a read-only server does not do: it attaches to its terminal itself."""
+
+
+class Session:
+    """Runs in the connection's thread until either side ends it."""
+
+    def __init__(
+        self, duplex: DuplexSocket, client: HostClient, *, who: str, id: str, read_only: bool
+    ) -> None:
+        self.who = who
+        self.id = id
+        self._duplex = duplex
+        self._client = client
+        self._read_only = read_only
+        self._outbox: SimpleQueue[bytes | Callable[[], bytes] | None] = SimpleQueue()
+        self._lock = Lock()
+        self._open: dict[int, Future[Reply]] = {}
+        self._heard_at = time.monotonic()
+
+    def run(self) -> None:
+        """Serve this client. Raises OSError, WireError when the connection breaks."""
+        state = self._client.state()
+        facts = {**state.facts, "name": state.name, "state": state.state}
+        self._outbox.put(pack((int(Kind.READY), PROTOCOL_VERSION, facts)))
+        writer = Thread(target=self._write, name=f"to {self.who}", daemon=True)
+        writer.start()
+        try:
+            while (body := read_frame(self._duplex, bytes_max=REQUEST_BYTES_MAX)) is not None:
+                self._heard_at = time.monotonic()
+                self._take(unpack(body))
+        finally:
+            self.end("")
+            writer.join()
+            self._cancel_open()
+
+    def end(self, reason: str) -> None:
+        """Cut the connection; from any thread."""
+        if reason:
+            logger.warning("%s is cut: %s", self.who, reason)
+        self._outbox.put(None)
+        self._duplex.cut()
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        if message[0] == Kind.BEAT:
+            return
+        if message[0] != Kind.CALL:
+            raise WireError(f"unexpected kind {message[0]}")
+        _, call_id, method, args, kwargs, priority, timeout_s = message
+        with self._lock:
+            crowded = len(self._open) >= CALLS_MAX
+        if crowded:
+            self._fault(call_id, NotSent(f"{CALLS_MAX} calls are unanswered already"))
+        elif self._read_only and method in READ_ONLY_REFUSED:
+            self._fault(call_id, NotSent(f"this terminal server is read-only: no {method}"))
+        else:
+            limit_s = min(max(float(timeout_s), 0.01), TIMEOUT_S_MAX)
+            self._submit(call_id, method, args, kwargs, Priority(priority), limit_s)
+
+    def _submit(
+        self,
+        call_id: int,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        priority: Priority,
+        timeout_s: float,
+    ) -> None:
+        started = pack((int(Kind.STARTED), call_id))
+        future = self._client.submit_call(
+            method,
+            args,
+            kwargs,
+            priority=priority,
+            timeout_s=timeout_s,
+            on_started=lambda: self._outbox.put(started),
+        )
+        with self._lock:
+            self._open[call_id] = future
+        future.add_done_callback(lambda done: self._answer(call_id, done))
+
+    def _answer(self, call_id: int, future: Future[Reply]) -> None:
+        """In the thread that resolved the call: hand the answer to the writer."""
+        with self._lock:
+            self._open.pop(call_id, None)
+        try:
+            reply = future.result(timeout=0)
+        except CancelledError:
+            return
+        except TerminalLost as error:
+            self._fault(call_id, error)
+            return
+        self._outbox.put(lambda: _answer_frame(call_id, reply))
+
+    def _fault(self, call_id: int, error: TerminalLost) -> None:
+        name = "lost"
+        if isinstance(error, NotSent):
+            name = "not_sent"
+        elif isinstance(error, TerminalHung):
+            name = "hung"
+        self._outbox.put(pack((int(Kind.FAULT), call_id, name, str(error))))
+
+    def _write(self) -> None:
+        """The writer thread: answers as they come, a beat each second."""
+        beat = pack((int(Kind.BEAT),))
+        next_beat = time.monotonic() + BEAT_S
+        while True:
+            try:
+                item = self._outbox.get(timeout=max(0.0, next_beat - time.monotonic()))
+            except Empty:
+                item = beat
+            now = time.monotonic()
+            if item is None:
+                return
+            if now - self._heard_at > CLIENT_SILENCE_S:
+                logger.warning("%s was silent for %g s", self.who, CLIENT_SILENCE_S)
+                self._duplex.cut()
+                return
+            try:
+                write_frame(self._duplex, item if isinstance(item, bytes) else item())
+                if now >= next_beat and item is not beat:
+                    write_frame(self._duplex, beat)
+            except OSError:
+                self._duplex.cut()
+                return
+            if now >= next_beat:
+                next_beat = now + BEAT_S
+
+    def _cancel_open(self) -> None:
+        """Calls that were not sent to the terminal yet are never sent."""
+        with self._lock:
+            unanswered = list(self._open.values())
+        for future in unanswered:
+            future.cancel()
+
+
+def _answer_frame(call_id: int, reply: Reply) -> bytes:
+    head = (int(Kind.ANSWER), call_id)
+    tail = (reply.utc_ms, reply.took_ms)
+    try:
+        return pack((*head, reply.value, *reply.error, *tail), bytes_max=ANSWER_BYTES_MAX)
+    except FrameTooLarge as error:
+        return pack((*head, None, -3, f"{error}: ask for fewer rows", *tail))

@@ -34,14 +34,11 @@ def _u64(value: int) -> np.uint64:
 
 
 _ONES, _HIGHS = _u64(0x0101010101010101), _u64(0x8080808080808080)
-_ZEROS, _DOTS = _u64(0x3030303030303030), _u64(0x2E2E2E2E2E2E2E2E)
-_NINES_GAP = _u64(0x4646464646464646)  # 0x46 + '9' = 0x7f: anything above sets the high bit
+_ZEROS, _DOTS = _u64(0x3030303030303030), _u64(0x1E1E1E1E1E1E1E1E)  # '0'; '.' ^ '0'
+_NINES_GAP = _u64(0x7676767676767676)  # 9 + 0x76 = 0x7f: anything above sets the high bit
 _BYTE_INDEX = _u64(0x0001020304050607)
-_DOT_TO_ZERO = _u64(0x2E ^ 0x30)
 _KEEP = np.array([((1 << 8 * w) - 1) << (64 - 8 * w) for w in range(9)], np.uint64)
-_FILL = _ZEROS & ~_KEEP
 _TEN_POWERS = np.array([10**n for n in range(20)], np.uint64)
-_NO_DIVISION = _u64(1 << 63)
 _TEN_POWERS_F = np.array([float(10**n) for n in range(23)])
 
 
@@ -109,44 +106,50 @@ def mantissas(column: Column) -> Mantissas:
     negative = text.bytes1[starts] == ord("-")
     widths = ends - starts - negative
     odd = (widths <= 0) | (widths > 16)
-    value, dot, decimals = _eight_digits(text, ends, widths, odd)
-    if len(widths) and int(widths.max()) > 8:
-        upper, upper_dot, upper_decimals = _eight_digits(text, ends - 8, widths - 8, odd)
-        value += upper * _TEN_POWERS[8]
-        odd |= dot & upper_dot
-        decimals = np.where(upper_dot, upper_decimals + 8, decimals)
-        dot |= upper_dot
+    value, dot, decimals = _eight_digits(text, ends, np.minimum(widths, 8), odd)
     odd |= dot & (widths == 1)
-    # The dot was read as a digit 0 between the whole and the decimal digits: close that gap.
-    # With q the whole part: q * 10**(d+1) + rest -> q * 10**d + rest.
-    whole = value // np.where(dot, _TEN_POWERS[(decimals + 1) % 20], _NO_DIVISION)
-    value -= whole * (_TEN_POWERS[decimals] * _u64(9))
+    if len(widths) and int(widths.max()) > 8:
+        kept = np.clip(widths - 8, 0, 8)
+        upper, upper_dot, upper_decimals = _eight_digits(text, ends - 8, kept, odd)
+        odd |= dot & upper_dot
+        value += upper * np.where(dot, _TEN_POWERS[7], _TEN_POWERS[8])
+        decimals = np.where(upper_dot, upper_decimals + 8, decimals)
     return Mantissas(value, decimals, negative, odd)
 
 
-def _eight_digits(text: Text, ends: Ints, widths: Ints, odd: Bools) -> tuple[Words, Bools, Ints]:
-    """The last eight characters before `ends` as a number, with a dot read as 0.
+def _eight_digits(text: Text, ends: Ints, kept: Ints, odd: Bools) -> tuple[Words, Bools, Ints]:
+    """The last `kept` (0..8) characters before `ends` as a number, without its dot.
 
     Marks fields with other characters in `odd`; returns (value, has a dot, digits after it).
     """
-    kept = np.clip(widths, 0, 8)
-    words = (text.words8[ends - 8] & _KEEP[kept]) | _FILL[kept]
+    words = text.words8[ends - 8]
+    words ^= _ZEROS
+    words &= _KEEP[kept]
     no_dot = words ^ _DOTS
-    found = (no_dot - _ONES) & ~no_dot & _HIGHS
+    found = (no_dot - _ONES) & ~no_dot
+    found &= _HIGHS
     lowest = (found & (~found + _u64(1))) >> _u64(7)
     dot = lowest != 0
-    words ^= lowest * _DOT_TO_ZERO
-    odd |= (((words + _NINES_GAP) | (words - _ZEROS)) & _HIGHS) != 0
-    after = 7 - ((lowest * _BYTE_INDEX) >> _u64(56)).astype(np.int64)
-    return _value_of_digits(words), dot, np.where(dot, after, 0)
+    after = np.where(dot, 7 - ((lowest * _BYTE_INDEX) >> _u64(56)).astype(np.int64), 0)
+    before = lowest - dot  # ones in the bytes before the dot
+    closed = words & before
+    closed <<= _u64(8)
+    closed |= words & ~(before | (lowest * _u64(255)))
+    odd |= (((closed + _NINES_GAP) | closed) & _HIGHS) != 0
+    return _value_of_digits(closed), dot, after
 
 
-def _value_of_digits(words: Words) -> Words:
-    """Eight ASCII digits, first character in the lowest byte, as a number."""
-    value = words & _u64(0x0F0F0F0F0F0F0F0F)
-    value = ((value * _u64(2561)) >> _u64(8)) & _u64(0x00FF00FF00FF00FF)
-    value = ((value * _u64(6553601)) >> _u64(16)) & _u64(0x0000FFFF0000FFFF)
-    return (value * _u64(42949672960001)) >> _u64(32)
+def _value_of_digits(digits: Words) -> Words:
+    """Eight bytes 0..9, the first in the lowest byte, as a number. Changes `digits`."""
+    for multiplier, shift, mask in (
+        (2561, 8, 0x00FF00FF00FF00FF),
+        (6553601, 16, 0x0000FFFF0000FFFF),
+        (42949672960001, 32, 0x00000000FFFFFFFF),
+    ):
+        digits *= _u64(multiplier)
+        digits >>= _u64(shift)
+        digits &= _u64(mask)
+    return digits
 
 
 def decimals(column: Column) -> tuple[Floats, Bools]:
@@ -248,19 +251,32 @@ def times_of_day_ms(column: Column) -> tuple[Ints, Bools]:
     """`HH:MM:SS`, `HH:MM:SS.mmm` or with 1..9 digits of a second (cut to ms), as ms."""
     starts, widths = column.starts, column.widths
     words = column.text.words8[starts]
-    colons = (words & _u64(0x0000FF0000FF0000)) == _u64(0x00003A00003A0000)
-    words = words ^ np.where(colons, _u64(0x00000A00000A0000), _u64(0))  # ':' ^ '0'
-    digits = (((words + _NINES_GAP) | (words - _ZEROS)) & _HIGHS) == 0
-    value = words & _u64(0x0F0F0F0F0F0F0F0F)
-    pairs = value * _u64(10) + (value >> _u64(8))
+    words ^= _u64(0x30303A30303A3030)  # "00:00:00"
+    bad = (((words + _NINES_GAP) | words) & _HIGHS) != 0
+    bad |= (words & _u64(0x0000FF0000FF0000)) != 0
+    pairs = words * _u64(10) + (words >> _u64(8))
     hours, minutes, seconds = (
         ((pairs >> _u64(shift)) & _u64(0xFF)).astype(np.int64) for shift in (0, 24, 48)
     )
-    fits = (hours < 24) & (minutes < 60) & (seconds < 60)
-    bad = ~(colons & digits & fits) | (widths < 8) | (widths > 18) | (widths == 9)
-    fraction_ms, bad_fraction = _fractions_ms(column, bad)
+    bad |= (hours >= 24) | (minutes >= 60) | (seconds >= 60)
     whole_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000
+    if (widths == 12).all():
+        fraction_ms, bad_fraction = _three_digits_ms(column)
+    else:
+        bad |= (widths < 8) | (widths > 18) | (widths == 9)
+        fraction_ms, bad_fraction = _fractions_ms(column, bad)
     return whole_ms + fraction_ms, bad | bad_fraction
+
+
+def _three_digits_ms(column: Column) -> tuple[Ints, Bools]:
+    """`.mmm` behind the eighth character of every field."""
+    words = column.text.words8[column.starts + 4] >> _u64(32)
+    words ^= _u64(0x3030302E)  # ".000"
+    bad = (((words + (_NINES_GAP >> _u64(32))) | words) & _HIGHS) != 0
+    bad |= (words & _u64(0xFF)) != 0
+    value = ((words >> _u64(8)) & _u64(0xFF)) * _u64(100)
+    value += ((words >> _u64(16)) & _u64(0xFF)) * _u64(10) + (words >> _u64(24))
+    return value.astype(np.int64), bad
 
 
 def _fractions_ms(column: Column, bad: Bools) -> tuple[Ints, Bools]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from producers.terminals.tick_files.errors import TickFileError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 LINE_BYTES_MAX = 4_096
 """A longer line is no line of ticks; the limit bounds memory on files without line ends."""
 

@@ -1,0 +1,176 @@
+"""A module object that stands in for `MetaTrader5`, driven by any terminal of ours.
+
+`install(terminal)` puts it into `sys.modules`, so that scripts and packages written for the real
+module run unchanged on a simulated or recorded terminal, on any system. It has exactly the real
+module's public names (MetaTrader5 5.0.6231): constants, struct types, functions, `__version__`
+and `__author__`.
+
+    python -m producers.terminals.stand_in SCRIPT.py [arguments]
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from producers.terminals import constants as mt5
+from producers.terminals.interface import CALLS, Terminal
+from producers.terminals.structs import STRUCTS
+
+MODULE_NAME = "MetaTrader5"
+FUNCTIONS = tuple(sorted(CALLS | {"last_error"}))
+"""What the module's compiled part exports, besides the struct types."""
+
+ORDER_TRIES_MAX = 10
+_DEVIATION_POINTS = 10
+_AGAIN = (mt5.TRADE_RETCODE_REQUOTE, mt5.TRADE_RETCODE_PRICE_OFF)
+
+
+def build_module(terminal: Terminal) -> ModuleType:
+    """The stand-in as an object, not installed."""
+    module = ModuleType(MODULE_NAME, "Stand-in for MetaTrader5 on a simulated or recorded terminal")
+    module.__spec__ = ModuleSpec(MODULE_NAME, loader=None, origin="mt5-stream-bridge stand-in")
+    one_at_a_time = threading.RLock()  # the real module holds the interpreter lock in each call
+    for name in FUNCTIONS:
+        setattr(module, name, _function(getattr(terminal, name), one_at_a_time, module, name))
+    helpers = {"Buy": _buy, "Sell": _sell, "Close": _close}
+    for name, helper in helpers.items():
+        setattr(module, name, _helper(helper, module, name))
+    for name, value in {**mt5.EXPORTED, **STRUCTS}.items():
+        setattr(module, name, value)
+    vars(module).update(__version__=mt5.MODULE_VERSION, __author__=mt5.MODULE_AUTHOR)
+    return module
+
+
+def install(terminal: Terminal) -> ModuleType:
+    """Put the stand-in into `sys.modules`, in the place of a real module too."""
+    module = build_module(terminal)
+    sys.modules[MODULE_NAME] = module
+    return module
+
+
+@contextmanager
+def installed(terminal: Terminal) -> Iterator[ModuleType]:
+    """`install` for the time of a `with` block; what was there before comes back."""
+    before = sys.modules.get(MODULE_NAME)
+    try:
+        yield install(terminal)
+    finally:
+        if before is None:
+            sys.modules.pop(MODULE_NAME, None)
+        else:
+            sys.modules[MODULE_NAME] = before
+
+
+def _function(
+    method: Callable[..., Any], lock: threading.RLock, module: ModuleType, name: str
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return method(*args, **kwargs)
+
+    function.__module__, function.__qualname__ = module.__name__, name
+    return function
+
+
+def _helper(helper: Callable[..., Any], module: ModuleType, name: str) -> Callable[..., Any]:
+    """One of the module's three helpers, which call its functions by their current names."""
+    call = functools.partial(helper, module)
+    functools.update_wrapper(call, helper)
+    call.__name__, call.__module__ = name, module.__name__  # type: ignore[attr-defined] # partial
+    return call
+
+
+def _deal(module: Any, side: int, symbol: str, volume: float, price: float, **extra: Any) -> Any:
+    request = {
+        "action": module.TRADE_ACTION_DEAL, "symbol": symbol, "volume": volume, "type": side,
+        "price": price, "deviation": _DEVIATION_POINTS,
+    }  # fmt: skip
+    given = {name: value for name, value in extra.items() if value is not None}
+    return module.order_send(request | given)
+
+
+def _deal_at_market(module: Any, side: int, symbol: str, volume: float, **extra: Any) -> Any:
+    """Like the real helpers: anew on a requote or without a price, and only then."""
+    result = None
+    for _ in range(ORDER_TRIES_MAX):
+        tick = module.symbol_info_tick(symbol)
+        price = tick.ask if side == module.ORDER_TYPE_BUY else tick.bid
+        result = _deal(module, side, symbol, volume, price, **extra)
+        if result is None or result.retcode not in _AGAIN:
+            break
+    return result
+
+
+def _buy(
+    module: Any,
+    symbol: str,
+    volume: float,
+    price: float | None = None,
+    *,
+    comment: str | None = None,
+    ticket: int | None = None,
+) -> Any:
+    """Buy at `price`, or at the market."""
+    return _open(module, module.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
+
+
+def _sell(
+    module: Any,
+    symbol: str,
+    volume: float,
+    price: float | None = None,
+    *,
+    comment: str | None = None,
+    ticket: int | None = None,
+) -> Any:
+    """Sell at `price`, or at the market."""
+    return _open(module, module.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
+
+
+def _open(module: Any, side: int, symbol: str, volume: float, price: float | None,
+          comment: str | None, ticket: int | None) -> Any:  # fmt: skip
+    extra = {"comment": comment, "position": ticket}
+    if price is not None:
+        return _deal(module, side, symbol, volume, price, **extra)
+    return _deal_at_market(module, side, symbol, volume, **extra)
+
+
+def _close(
+    module: Any, symbol: str, *, comment: str | None = None, ticket: int | None = None
+) -> Any:
+    """Close the positions of a symbol, or one: True, False (none), "Partially", None (lost).
+
+    Fails with TypeError when positions_get gives None, as the real helper does.
+    """
+    by = {"symbol": symbol} if ticket is None else {"ticket": ticket}
+    tried = done = 0
+    for position in module.positions_get(**by):
+        if position.type not in (module.ORDER_TYPE_BUY, module.ORDER_TYPE_SELL):
+            continue
+        tried += 1
+        if module.symbol_info_tick(symbol) is None:
+            return None
+        opposite = module.ORDER_TYPE_SELL - position.type
+        result = _deal_at_market(
+            module, opposite, symbol, position.volume, comment=comment, position=position.ticket
+        )
+        if result is None:
+            return None
+        done += result.retcode == module.TRADE_RETCODE_DONE
+    if not done:
+        return False
+    return True if done == tried else "Partially"
+
+
+if __name__ == "__main__":
+    from producers.terminals.stand_in_cli import run_on_simulator
+
+    run_on_simulator(prog_name="python -m producers.terminals.stand_in")

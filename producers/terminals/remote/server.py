@@ -186,13 +186,13 @@ class TerminalServer:
             self._controller = session
         if held is not None:
             held.end("its client connected again")
-        logger.warning("%s controls the terminal", session.who)
+        logger.info("%s controls the terminal", session.who)
 
     def _release_control(self, session: Session) -> None:
         with self._lock:
             if self._controller is session:
                 self._controller = None
-        logger.warning("%s has gone", session.who)
+        logger.info("%s has gone", session.who)
 
     def _say_refused(
         self, duplex: DuplexSocket | None, connection: socket.socket, reason: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -141,7 +142,7 @@ class Child:
             self.start()
         return self._state
 
-    def stop(self, *, wait_s: float = STOP_WAIT_S) -> None:
+    def stop(self, *, wait_s: float = STOP_WAIT_S, kill_wait_s: float = KILL_WAIT_S) -> None:
         """Let the child end by itself, then press harder. Returns when it is gone."""
         process = self._process
         if process is None:
@@ -152,8 +153,8 @@ class Child:
             process.stdin.close()
         for press, patience_s in (
             (None, wait_s),
-            (process.terminate, KILL_WAIT_S),
-            (process.kill, KILL_WAIT_S),
+            (process.terminate, kill_wait_s),
+            (process.kill, kill_wait_s),
         ):
             if press is not None:
                 log.warning("%s does not end; pressing harder", self.spec.name)
@@ -227,12 +228,27 @@ def _end_with_parent() -> None:
     with suppress(OSError):
         while os.read(0, 64):
             pass
+    _hush_what_nobody_reads()
     if sys.platform == "win32":
         signal.raise_signal(signal.SIGINT)
     else:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_WAIT_S)
     os._exit(1)
+
+
+def _hush_what_nobody_reads() -> None:
+    """With the parent gone our output leads nowhere, and writing to it would be an error that
+    cuts a clean end short."""
+    if sys.platform == "win32":
+        return
+    for descriptor in (1, 2):
+        watch = select.poll()
+        watch.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _apart() -> dict[str, Any]:

@@ -96,6 +96,8 @@ class EmbeddedServer(ABC):
             try:
                 url = self._launch(port, deadline)
             except EmbeddedError as error:
+                if time.monotonic() > deadline:
+                    raise
                 last = str(error)
                 continue
             write_private(self.folder / ADDRESS_FILE, url)

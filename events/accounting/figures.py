@@ -49,7 +49,7 @@ def account_figures(
     digits: int,
 ) -> AccountFigures:
     """Figures rounded to the currency's digits, so that equity = balance + credit + profit."""
-    profit = round(sum(item.profit + item.swap for item in valuations), digits)
+    profit = round(sum((item.profit + item.swap for item in valuations), 0.0), digits)
     margin = round(margin, digits)
     equity = round(balance + credit + profit, digits)
     level = round(equity / margin * 100, 2) if margin > 0 else 0.0

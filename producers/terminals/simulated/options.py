@@ -33,7 +33,7 @@ class AccountOptions(_Options):
     company: str = "Simulated Broker"
     currency: str = "USD"
     currency_digits: int = Field(2, ge=0, le=8)
-    balance: float = 10_000.0
+    balance: float = 100_000.0
     credit: float = 0.0
     leverage: int = Field(100, gt=0)
     margin_mode: int = mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
@@ -90,7 +90,7 @@ class TraderOptions(_Options):
     """Positions with stop loss and take profit."""
     symbols: tuple[str, ...] = ()
     """Broker's names; empty: the first selected ones."""
-    volume_lots_max: float = Field(0.3, gt=0)
+    volume_lots_max: float = Field(0.1, gt=0)
 
 
 class SimulatedOptions(_Options):

@@ -95,8 +95,8 @@ class MinutePlanner:
         bursting = uniform(key, _SALT_BURST, minutes) < self._burst_share
         burst = np.where(is_open & bursting & (count > 0), self._burst_ticks, 0)
         count = np.where(is_open, count, 0) + burst
-        start, after = self._levels(minutes), self._levels(minutes + 1)
-        return self._bars(minutes, count, burst, start=start, after=after, busy=busy)
+        levels = self._levels(minutes)
+        return self._bars(minutes, count, burst, start=levels[:-1], after=levels[1:], busy=busy)
 
     def _bars(
         self,
@@ -127,12 +127,14 @@ class MinutePlanner:
         return float(per_minute * spec.price / spec.step)
 
     def _levels(self, minutes: Int64Array) -> Int64Array:
-        """Price at the start of each minute, in steps: value noise over octaves, whose changes
-        over a minute, an hour or a month are those of a random walk."""
+        """Price in steps at the start of consecutive minutes and at the end of the last: value
+        noise over octaves, whose changes over a minute, an hour or a month are those of a
+        random walk."""
         sigma = self.spec.volatility_percent / 100 / np.sqrt(sessions.DAY_MINUTES)
-        walk = np.zeros(len(minutes))
+        edges = np.append(minutes, minutes[-1:] + 1)
+        walk = np.zeros(len(edges))
         for octave in range(OCTAVES + 1):
-            walk += 0.5 * sigma * 2 ** (octave / 2) * self._wave(octave, minutes)
+            walk += 0.5 * sigma * 2 ** (octave / 2) * self._wave(octave, edges)
         relative = np.where(walk >= 0, 1 + walk, 1 / (1 - walk))  # stays above zero
         levels = np.rint(self.spec.price / self.spec.step * relative).astype(np.int64)
         return np.maximum(levels, 2)

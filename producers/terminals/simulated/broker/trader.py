@@ -1,0 +1,125 @@
+"""A background trader: positions and orders that nobody asked the bridge for."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from random import Random
+
+from events.accounting import RefusedFill
+from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.records import BrokerOrder
+from producers.terminals.simulated.broker.server import TradeServer
+from producers.terminals.simulated.options import TraderOptions
+
+FLASH_MS = (20, 250)
+HOLD_MIN_MS = 1500
+STOP_POINTS = (60, 400)
+PENDING_POINTS = (5, 120)
+POSITIONS_MAX = 20
+CLOSED_RETRY_MS = 600_000
+
+
+@dataclass(order=True, slots=True)
+class _Appointment:
+    """What he does at a moment; `ticket` 0 is the next opening."""
+
+    utc_ms: int
+    number: int
+    ticket: int = field(compare=False, default=0)
+
+
+class BackgroundTrader:
+    """Opens one position or pending order per span and ends each after a while. His moments and
+    choices follow from the seed alone, not from when anybody looks."""
+
+    def __init__(
+        self, seed: int, options: TraderOptions, *, symbols: tuple[str, ...], start_utc_ms: int
+    ) -> None:
+        self._random = Random(seed)  # noqa: S311  # a made-up trader, not a secret
+        self._options = options
+        self._symbols = options.symbols or symbols
+        self._begun_ms = start_utc_ms
+        self._span = 0
+        self._number = 0
+        self._appointments: list[_Appointment] = []
+        self._plan_opening()
+
+    def next_utc_ms(self) -> int:
+        return self._appointments[0].utc_ms
+
+    def act(self, server: TradeServer) -> None:
+        """Keep the appointment that is due."""
+        due = heapq.heappop(self._appointments)
+        if not due.ticket:
+            self._open(server)
+            self._plan_opening()
+            return
+        position = server.ledger.by_ticket(due.ticket)
+        order = server.orders.get(due.ticket)
+        if position is not None and not server.market.is_open(position.symbol, server.now_ms):
+            self._plan(server.now_ms + CLOSED_RETRY_MS, due.ticket)
+        elif position is not None:
+            server.close(position, reason=mt5.ORDER_REASON_CLIENT)
+        elif order is not None:
+            server.drop(order, mt5.ORDER_STATE_CANCELED)
+
+    def _plan_opening(self) -> None:
+        span_ms = self._options.every_s * 1000
+        at = self._begun_ms + (self._span + self._random.uniform(0.05, 0.95)) * span_ms
+        self._span += 1
+        self._plan(int(at))
+
+    def _plan(self, utc_ms: int, ticket: int = 0) -> None:
+        self._number += 1
+        heapq.heappush(self._appointments, _Appointment(utc_ms, self._number, ticket))
+
+    def _open(self, server: TradeServer) -> None:
+        options, random = self._options, self._random
+        symbol = random.choice(self._symbols)
+        side = random.randrange(2)
+        spec = server.valuer.specs[symbol]
+        lots_max = max(options.volume_lots_max, spec.volume_min)
+        steps = random.randint(1, max(1, round((lots_max - spec.volume_min) / spec.volume_step)))
+        volume = round(spec.volume_min + (steps - 1) * spec.volume_step, 8)
+        flash = random.random() < options.flash_share
+        pending = random.random() < options.pending_share and not flash
+        hold_ms = random.uniform(HOLD_MIN_MS, max(HOLD_MIN_MS, options.hold_max_s * 1000))
+        if flash:
+            hold_ms = random.uniform(*FLASH_MS)
+        points = random.randint(*PENDING_POINTS), random.randint(*STOP_POINTS)
+        with_stops = random.random() < options.stops_share and not flash
+        quote = server.valuer.quotes.at(symbol, server.now_ms)
+        if quote is None or not server.market.is_open(symbol, server.now_ms):
+            return
+        if len(server.ledger.positions) + len(server.orders) >= POSITIONS_MAX:
+            return
+        price = quote[1 - side]
+        away = points[0] * spec.point * (1 if side else -1)
+        base = price + away if pending else quote[side]
+        stop = points[1] * spec.point * (-1 if side else 1)
+        if not server.affords(symbol, side, volume, price):
+            return
+        order = BrokerOrder(
+            ticket=server.new_ticket(), symbol=symbol, volume_initial=volume,
+            volume_current=volume, time_setup_ms=server.server_ms,
+            type=(mt5.ORDER_TYPE_BUY_LIMIT if pending else mt5.ORDER_TYPE_BUY) + side,
+            price_open=round(price + away, spec.digits) if pending else 0.0,
+            stop_loss=round(base - stop, spec.digits) if with_stops else 0.0,
+            take_profit=round(base + stop, spec.digits) if with_stops else 0.0,
+        )  # fmt: skip
+        self._submit(server, order, int(server.now_ms + hold_ms))
+
+    def _submit(self, server: TradeServer, order: BrokerOrder, ends_utc_ms: int) -> None:
+        """He answers for what he opened: on netting accounts he closes what the symbol holds."""
+        try:
+            deal = server.submit(order)
+        except RefusedFill:
+            return
+        ticket = order.ticket
+        if deal is not None:
+            position = server.ledger.positions.get(deal.position_id)
+            if position is None:
+                return
+            ticket = position.ticket
+        self._plan(ends_utc_ms, ticket)

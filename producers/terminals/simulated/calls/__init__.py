@@ -1,0 +1,1 @@
+"""The functions of the module, by subject: link, symbols, copying, trading."""

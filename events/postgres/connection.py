@@ -193,6 +193,9 @@ def _database(parts: dict[str, Any]) -> str:
 
 def _link_options(dsn: str, application: str) -> dict[str, Any]:
     given = conninfo.conninfo_to_dict(dsn)
+    port = str(given.get("port") or "5432")
+    if not all(part.isdecimal() for part in port.split(",")):
+        raise DatabaseRefused(f"the database's address has port {port!r}: give a number")
     wanted: dict[str, Any] = {
         "application_name": application,
         "connect_timeout": CONNECT_TIMEOUT_S,

@@ -81,7 +81,8 @@ def migrate(dsn: str) -> SchemaState:
         connect(dsn, application="bridge migrate", autocommit=False) as connection,
         translated(dsn),
     ):
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        # Of the session, not of the transaction: SQLAlchemy begins with a rollback of its own.
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         _require_utf8(connection, dsn)
         state = _state(connection)
         if not state.ready:

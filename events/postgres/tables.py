@@ -50,14 +50,14 @@ MARKS = PackedTable(
     },
 )  # fmt: skip
 
-_ROW_START = {"time": "timestamptz", **_PLACE, "stream_id": "int4"}
+_ROW_START = {"time": "timestamptz", "entry_ms": "int8", "entry_seq": "int8", "stream_id": "int4"}
 
 ROW_TABLES: dict[str, dict[str, str]] = {
     "raw.events": _ROW_START
     | {"type": "text", "key": "text", "cause": "text", "body": "text", "original": "bytea"},
     "raw.exact_entries": _ROW_START
     | {"type": "text", "key": "text", "cause": "text", "data": "bytea"},
-    "raw.dead_entries": {**_PLACE, "stream_id": "int4"}
+    "raw.dead_entries": {"entry_ms": "int8", "entry_seq": "int8", "stream_id": "int4"}
     | {"type": "bytea", "key": "bytea", "cause": "bytea", "data": "bytea", "error": "text"},
     "raw.accounts": _ROW_START
     | {

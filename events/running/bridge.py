@@ -1,0 +1,142 @@
+"""Producers and the persist group as children: started together, ended one after the other."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from threading import Event as Flag
+from types import FrameType
+
+from events.processes import Child, ProcessReport, ProcessSpec, ProcessState
+from events.running.screen import Screen
+
+WATCH_S = 0.1
+DRAIN_WAIT_S = 600.0
+"""How long what was appended may take to be stored after the producers ended."""
+FINITE_FAILURES_MAX = 3
+"""A run that is to end by itself gives a child up after so many failures in a row."""
+
+log = logging.getLogger(__name__)
+
+
+class Ending(StrEnum):
+    """Why a run ended."""
+
+    STOPPED = "stopped"
+    TIME = "time"
+    PLAYED = "played"
+    """Every producer ended by itself: its files are played."""
+    FAILED = "failed"
+
+
+class BridgeFailed(RuntimeError):
+    """A part of the bridge cannot run. The message names it and its last words."""
+
+
+class Bridge:
+    """One run. `run` returns why it ended; afterwards everything appended is stored, unless
+    `drain` says otherwise."""
+
+    def __init__(
+        self,
+        producers: Sequence[ProcessSpec],
+        persist: ProcessSpec,
+        *,
+        drain: ProcessSpec,
+        screen: Screen,
+        finite: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        failures_max = FINITE_FAILURES_MAX if finite else None
+        self._producers = [self._child(spec, screen, failures_max) for spec in producers]
+        self._persist = self._child(persist, screen, failures_max)
+        self._drain = drain
+        self._screen = screen
+        self._monotonic = monotonic
+        self._stop = Flag()
+
+    def _child(self, spec: ProcessSpec, screen: Screen, failures_max: int | None) -> Child:
+        return Child(spec, on_line=screen.line, failures_max=failures_max)
+
+    @property
+    def reports(self) -> tuple[ProcessReport, ...]:
+        return tuple(child.report() for child in (*self._producers, self._persist))
+
+    def run(self, *, for_s: float | None) -> Ending:
+        """Run until stopped by a signal, for so many seconds, or until all files are played.
+
+        Raises BridgeFailed when a part cannot run at all. Every child is gone afterwards.
+        """
+        with stopped_by_signals(self._stop):
+            try:
+                for child in (self._persist, *self._producers):
+                    child.start()
+                ending = self._watch(for_s)
+            finally:
+                for child in self._producers:
+                    child.stop()
+                self._persist.stop()
+        if ending is Ending.FAILED:
+            raise BridgeFailed(self._last_words())
+        return ending
+
+    def _watch(self, for_s: float | None) -> Ending:
+        deadline = None if for_s is None else self._monotonic() + for_s
+        while not self._stop.wait(WATCH_S):
+            states = [child.watch() for child in self._producers]
+            if ProcessState.FAILED in (*states, self._persist.watch()):
+                return Ending.FAILED
+            if all(state is ProcessState.DONE for state in states):
+                return Ending.PLAYED
+            if deadline is not None and self._monotonic() >= deadline:
+                return Ending.TIME
+            self._screen.refresh(self.reports)
+        return Ending.STOPPED
+
+    def drain(self, *, wait_s: float = DRAIN_WAIT_S) -> bool:
+        """Store what is in the log and not in the database yet; False when that did not end."""
+        child = Child(self._drain, on_line=self._screen.line, failures_max=FINITE_FAILURES_MAX)
+        deadline = self._monotonic() + wait_s
+        with stopped_by_signals(self._stop):
+            try:
+                child.start()
+                while child.watch() in (ProcessState.RUNNING, ProcessState.WAITING):
+                    if self._monotonic() > deadline:
+                        log.error("storing what was appended did not end within %g s", wait_s)
+                        return False
+                    time.sleep(WATCH_S)
+                    self._screen.refresh((child.report(),))
+                return child.state is ProcessState.DONE
+            finally:
+                child.stop()
+
+    def _last_words(self) -> str:
+        for report in self.reports:
+            if report.state is ProcessState.FAILED:
+                return f"{report.name}: {report.last_line or f'exit code {report.exit_code}'}"
+        return "a part of the bridge cannot run"
+
+
+@contextmanager
+def stopped_by_signals(flag: Flag) -> Iterator[None]:
+    """Ctrl-C, Ctrl-Break and a polite kill set the flag; a second one interrupts at once."""
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        wanted.append(signal.SIGBREAK)
+    former: Mapping[int, object] = {number: signal.signal(number, on_signal) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal gave us

@@ -36,6 +36,8 @@ SHIFT_MAX_S = 14 * 3600
 _STEP_S = 4 * 86400  # two switches of one zone lie further apart than this
 _BEGIN_S = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
 _END_S = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+_AGREE_FROM_MS = int(datetime(2015, 1, 1, tzinfo=UTC).timestamp()) * 1000
+_AGREE_TO_MS = int(datetime(2040, 1, 1, tzinfo=UTC).timestamp()) * 1000
 _ALLOWED = (
     "allowed: ny-close, eet, cet, au, utc, an IANA zone with an optional shift "
     "(America/New_York+7h, Europe/Athens, Australia/Sydney-8h), or fixed+3h, fixed+5:45"
@@ -116,6 +118,10 @@ class ClockRule:
         """True when the clock is ever put forward or back."""
         return self.zone != "UTC"
 
+    def agrees(self, other: ClockRule) -> bool:
+        """Whether both show the same clock from 2015 to 2039 (London+2h is Athens)."""
+        return self == other or _agree(self, other)
+
     def moved(self, by_s: int) -> ClockRule:
         """The same switches under a clock `by_s` further ahead."""
         return ClockRule(self.zone, self.shift_s + by_s)
@@ -180,6 +186,13 @@ class ClockRule:
             )
             for i in range(first, last)
         )
+
+
+@lru_cache(maxsize=256)
+def _agree(one: ClockRule, other: ClockRule) -> bool:
+    return one.offset_s(_AGREE_FROM_MS) == other.offset_s(_AGREE_FROM_MS) and one.changes(
+        _AGREE_FROM_MS, _AGREE_TO_MS
+    ) == other.changes(_AGREE_FROM_MS, _AGREE_TO_MS)
 
 
 def _shift_s(shift: str | None, text: str) -> int:

@@ -35,17 +35,23 @@ class Scheduler:
             timezone=ZONE,
         )
 
-    def every(self, name: str, interval_s: float, work: Callable[[], None]) -> None:
+    def every(
+        self, name: str, interval_s: float, work: Callable[[], None], *, alone: bool = False
+    ) -> None:
         """Run at a fixed interval, the first time after one interval.
 
-        Raises ValueError for an interval below INTERVAL_MIN_S.
+        A job that runs `alone` has a thread of its own and waits for no worker. Raises
+        ValueError for an interval below INTERVAL_MIN_S.
         """
         if interval_s < INTERVAL_MIN_S:
             raise ValueError(
                 f"{name}: an interval of {interval_s} s is shorter than {INTERVAL_MIN_S} s"
             )
         trigger = IntervalTrigger(seconds=interval_s, timezone=ZONE)
-        self._scheduler.add_job(self._guarded(name, work), trigger, id=name)
+        executor = name if alone else "default"
+        if alone:
+            self._scheduler.add_executor(ThreadPoolExecutor(1), name)
+        self._scheduler.add_job(self._guarded(name, work), trigger, id=name, executor=executor)
 
     def cron(self, name: str, expression: str, work: Callable[[], None]) -> None:
         """Run by a crontab line of five fields, in UTC. Raises ValueError for a malformed one."""
@@ -57,11 +63,6 @@ class Scheduler:
                 "allowed: minute hour day month weekday, such as '5 */4 * * *'"
             ) from error
         self._scheduler.add_job(self._guarded(name, work), trigger, id=name)
-
-    def retime(self, name: str, interval_s: float) -> None:
-        """Give a job another interval."""
-        trigger = IntervalTrigger(seconds=max(interval_s, INTERVAL_MIN_S), timezone=ZONE)
-        self._scheduler.reschedule_job(name, trigger=trigger)
 
     def _guarded(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import struct
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 import numpy as np
@@ -25,9 +26,12 @@ REQUEST_BYTES_MAX = 1 << 16
 ANSWER_BYTES_MAX = 128 << 20
 """Longest frame from a host: two million ticks, or every symbol of a large broker."""
 HELLO_BYTES_MAX = 1 << 16
+TAG_DEPTH_MAX = 4
+"""Structs inside structs; the module's own go two deep."""
 
 _LENGTH = struct.Struct(">I")
 _STRUCT, _TABLE, _TICKS, _RATES, _TIME = 1, 2, 3, 4, 5
+_CALL_TYPES = (int, str, tuple, dict, int, (int, float))
 _ARRAYS = {_TICKS: TICK_DTYPE, _RATES: RATE_DTYPE}
 
 
@@ -52,11 +56,26 @@ class Kind(IntEnum):
     BEAT = 7  # server: nothing; says that the line is alive
 
 
+class CallMessage(NamedTuple):
+    """A call as it was read, its parts checked."""
+
+    id: int
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    priority: int
+    timeout_s: float
+
+
 class Readable(Protocol):
+    """A pipe's or connection's reading end: none at its end, else 1 to `size` bytes."""
+
     def read(self, size: int, /) -> bytes | None: ...
 
 
 class Writable(Protocol):
+    """A pipe's or connection's writing end; says how much it took."""
+
     def write(self, data: bytes | memoryview, /) -> int | None: ...
 
 
@@ -82,6 +101,19 @@ def unpack(body: bytes) -> tuple[Any, ...]:
     if not isinstance(message, tuple) or not message or not isinstance(message[0], int):
         raise WireError("not a message: no kind")
     return message
+
+
+def read_call(message: tuple[Any, ...]) -> CallMessage:
+    """The parts of a call. Raises WireError for anything else."""
+    if message[0] != Kind.CALL or len(message) != 1 + len(_CALL_TYPES):
+        raise WireError(f"expected a call, got kind {message[0]} of {len(message)} parts")
+    parts = message[1:]
+    if not all(isinstance(part, kind) for part, kind in zip(parts, _CALL_TYPES, strict=True)):
+        raise WireError("a call with parts of the wrong types")
+    call = CallMessage(*parts)
+    if not all(isinstance(name, str) for name in call.kwargs):
+        raise WireError("a call with names that are no text")
+    return call
 
 
 def read_frame(source: Readable, *, bytes_max: int) -> bytes | None:
@@ -185,15 +217,18 @@ def _encode_array(value: np.ndarray[Any, Any]) -> Any:
     raise TypeError(f"array of {value.dtype}: neither ticks nor rates")
 
 
-def _decode(code: int, packed: bytes) -> Any:
+def _decode(code: int, packed: bytes, depth: int = 1) -> Any:
     if code in _ARRAYS:
         return np.frombuffer(packed, _ARRAYS[code])
     if code == _TIME:
         return datetime.fromisoformat(packed.decode())
     if code not in (_STRUCT, _TABLE):
         raise ValueError(f"unknown tag {code}")
+    if depth > TAG_DEPTH_MAX:  # each level costs stack of the C decoder too
+        raise ValueError(f"structs nested deeper than {TAG_DEPTH_MAX}")
+    inner = partial(_decode, depth=depth + 1)
     name, fields = msgpack.unpackb(
-        packed, use_list=False, ext_hook=_decode, unicode_errors="surrogatepass"
+        packed, use_list=False, ext_hook=inner, unicode_errors="surrogatepass"
     )
     kind = STRUCTS.get(name)
     if kind is None:

@@ -25,6 +25,7 @@ from producers.terminals.host.wire import (
     WireError,
     Writable,
     pack,
+    read_call,
     read_frame,
     unpack,
     write_frame,
@@ -102,11 +103,13 @@ class Worker:
         arrival = 0
         try:
             while (body := read_frame(self._source, bytes_max=REQUEST_BYTES_MAX)) is not None:
-                kind, call_id, method, args, kwargs, priority, _ = unpack(body)
-                if kind != Kind.CALL or method not in CALLS | CALLS_HOST:
-                    raise WireError(f"not a call: {kind} {method!r}")
+                call = read_call(unpack(body))
+                if call.method not in CALLS and call.method not in CALLS_HOST:
+                    raise WireError(f"no function of a terminal: {call.method!r}")
                 arrival += 1
-                self._requests.put(_Request(priority, arrival, call_id, method, args, kwargs))
+                self._requests.put(
+                    _Request(call.priority, arrival, call.id, call.method, call.args, call.kwargs)
+                )
         except (OSError, ValueError, WireError) as error:
             logger.error("requests end: %s", error)
         finally:

@@ -15,10 +15,12 @@ from producers.terminals.host.wire import (
     ANSWER_BYTES_MAX,
     PROTOCOL_VERSION,
     REQUEST_BYTES_MAX,
+    CallMessage,
     FrameTooLarge,
     Kind,
     WireError,
     pack,
+    read_call,
     read_frame,
     unpack,
     write_frame,
@@ -40,7 +42,7 @@ CLIENT_SILENCE_S = 10.0
 """A client answers every beat; after so long without a word it is gone."""
 CALLS_MAX = 256
 """Calls of one client that may be unanswered at once."""
-TIMEOUT_S_MAX = 600.0
+TIMEOUT_S_MIN, TIMEOUT_S_MAX = 0.01, 600.0
 READ_ONLY_REFUSED = CALLS_TRADE | {"initialize", "inject", "login", "shutdown"}
 """What a read-only server does not do: it attaches to its terminal itself."""
 
@@ -87,40 +89,30 @@ class Session:
     def _take(self, message: tuple[Any, ...]) -> None:
         if message[0] == Kind.BEAT:
             return
-        if message[0] != Kind.CALL:
-            raise WireError(f"unexpected kind {message[0]}")
-        _, call_id, method, args, kwargs, priority, timeout_s = message
+        call = read_call(message)
         with self._lock:
             crowded = len(self._open) >= CALLS_MAX
         if crowded:
-            self._fault(call_id, NotSent(f"{CALLS_MAX} calls are unanswered already"))
-        elif self._read_only and method in READ_ONLY_REFUSED:
-            self._fault(call_id, NotSent(f"this terminal server is read-only: no {method}"))
+            self._fault(call.id, NotSent(f"{CALLS_MAX} calls are unanswered already"))
+        elif self._read_only and call.method in READ_ONLY_REFUSED:
+            self._fault(call.id, NotSent(f"this terminal server is read-only: no {call.method}"))
         else:
-            limit_s = min(max(float(timeout_s), 0.01), TIMEOUT_S_MAX)
-            self._submit(call_id, method, args, kwargs, Priority(priority), limit_s)
+            self._submit(call)
 
-    def _submit(
-        self,
-        call_id: int,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        priority: Priority,
-        timeout_s: float,
-    ) -> None:
-        started = pack((int(Kind.STARTED), call_id))
+    def _submit(self, call: CallMessage) -> None:
+        """Raises ValueError for a method or priority that there is not."""
+        started = pack((int(Kind.STARTED), call.id))
         future = self._client.submit_call(
-            method,
-            args,
-            kwargs,
-            priority=priority,
-            timeout_s=timeout_s,
+            call.method,
+            call.args,
+            call.kwargs,
+            priority=Priority(call.priority),
+            timeout_s=min(max(float(call.timeout_s), TIMEOUT_S_MIN), TIMEOUT_S_MAX),
             on_started=lambda: self._outbox.put(started),
         )
         with self._lock:
-            self._open[call_id] = future
-        future.add_done_callback(lambda done: self._answer(call_id, done))
+            self._open[call.id] = future
+        future.add_done_callback(lambda done: self._answer(call.id, done))
 
     def _answer(self, call_id: int, future: Future[Reply]) -> None:
         """In the thread that resolved the call: hand the answer to the writer."""

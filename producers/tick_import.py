@@ -17,15 +17,13 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from events.codec import encode
 from events.log import LogError, LogUnavailable, NewEntry, StaleCursor, partition_of
-from events.ticks import Mark, OffsetSource, TickArray, TickBatch
+from events.ticks import Mark, TickArray, TickBatch
 from producers.append import Outcome, Writer
 from producers.clock.rules import ClockRule
-from producers.terminals.tick_files import TickFileError, TickSource, check_ticks, read_ticks
-from producers.terminals.tick_files.file_clock import FileClock, SkippedTime
+from producers.terminals.tick_files import TickFileError, TickSource
+from producers.terminals.tick_files.runs import Run, server_runs
 
 ENTRY_TICKS = 1_000
 APPEND_ENTRIES = 8
@@ -161,54 +159,48 @@ class _FileRun:
         return int(rows or 0), state == _DONE
 
     def _appends(self, skip: int) -> Iterator[_Append]:
+        """Everything behind the first `skip` rows."""
         entries: list[NewEntry] = []
-        rows, clock = 0, _ImportClock(self._options, self._source.path)
-        for chunk in self._chunks():
-            batches = clock.batches(chunk)  # also of rows to skip: clocks need every row
-            rows += len(chunk)
-            if rows <= skip:
-                continue
-            first = max(0, skip - (rows - len(chunk)))
-            done = rows - len(chunk) + first
-            for ticks, offset_s, source in batches:
-                part = ticks[first:]
-                first = max(0, first - len(ticks))
-                for entry, count in self._entries(part, offset_s, source):
-                    entries.append(entry)
-                    done += count
-                    if len(entries) == APPEND_ENTRIES:
-                        yield _Append(entries, done)
-                        entries = []
+        rows = done = 0
+        for run in self._runs():
+            rows += len(run.ticks)
+            new = run.ticks[max(0, skip - (rows - len(run.ticks))) :]
+            done = rows - len(new)
+            for batch in self._batches(run, new):
+                entries.append(encode(batch, history=self._history))
+                done += len(batch)
+                if len(entries) == APPEND_ENTRIES:
+                    yield _Append(entries, done)
+                    entries = []
         if entries:
-            yield _Append(entries, rows)
+            yield _Append(entries, done)
 
-    def _entries(
-        self, ticks: TickArray, offset_s: int, source: OffsetSource
-    ) -> Iterator[tuple[NewEntry, int]]:
-        """Entries, each with the number of its ticks."""
+    def _batches(self, run: Run, ticks: TickArray) -> Iterator[TickBatch]:
         step = self._options.entry_ticks
         for begin in range(0, len(ticks), step):
             part = ticks[begin : begin + step]
-            batch = TickBatch(
+            yield TickBatch(
                 symbol=self._source.symbol,
                 ticks=part,
-                offset_s=offset_s,
-                offset_source=source,
-                event_time_ms=int(part["time_msc"].max()) - offset_s * 1000,
+                offset_s=run.offset_s,
+                offset_source=run.offset_source,
+                event_time_ms=int(part["time_msc"].max()) - run.offset_s * 1000,
                 recv_time_ms=self._now_ms(),
                 marks=Mark.IMPORTED,
             )
-            yield encode(batch, history=self._history), len(part)
 
-    def _chunks(self) -> Iterator[TickArray]:
-        path, symbol = self._source.path, self._source.symbol
+    def _runs(self) -> Iterator[Run]:
         if self._options.on_error == "stop":
-            yield from _sound_chunks(path, symbol)
+            yield from _sound(self._read)
             return
         try:
-            yield from read_ticks(path, symbol=symbol, on_error="keep")
+            yield from self._read()
         except TickFileError as error:
             self._fault = str(error)
+
+    def _read(self) -> Iterator[Run]:
+        options = self._options
+        return server_runs(self._source, clock=options.clock, file_clock=options.file_clock)
 
     def _append(self, entries: list[NewEntry], cursor: str) -> None:
         """Append and move the cursor. A lost reply is answered by asking the log."""
@@ -235,55 +227,16 @@ class _FileRun:
         return outcome is Outcome.LANDED
 
 
-class _ImportClock:
-    """Turns chunks of a file into runs of server times under one offset."""
-
-    def __init__(self, options: ImportOptions, path: Path) -> None:
-        self._path = path
-        self._server = options.clock or options.file_clock
-        self._file = FileClock(options.file_clock or self._server or ClockRule.fixed(0))
-        self._convert = self._server is not None and self._file.rule != self._server
-        known = self._server is not None
-        self._source = OffsetSource.ASSUMED if known else OffsetSource.UNKNOWN
-
-    def batches(self, ticks: TickArray) -> list[tuple[TickArray, int, OffsetSource]]:
-        """Parts of a chunk under one offset (seconds) each. Raises TickFileError."""
-        times = np.ascontiguousarray(ticks["time_msc"])
-        try:
-            offsets = self._file.offsets_s(times)
-        except SkippedTime as error:
-            raise TickFileError(
-                self._path, str(error), line=error.row + 2, rows=error.row
-            ) from error
-        if self._convert:
-            assert self._server is not None
-            utc_ms = times - offsets * 1000
-            offsets = self._server.offsets_s(utc_ms)
-            ticks = ticks.copy()
-            ticks["time_msc"] = utc_ms + offsets * 1000
-            ticks["time"] = ticks["time_msc"] // 1000
-        edges = np.flatnonzero(offsets[1:] != offsets[:-1]) + 1
-        begins = [0, *edges.tolist()]
-        ends = [*edges.tolist(), len(ticks)]
-        return [
-            (ticks[begin:end], int(offsets[begin]), self._source)
-            for begin, end in zip(begins, ends, strict=True)
-        ]
-
-
-def _sound_chunks(path: Path, symbol: str) -> Iterator[TickArray]:
-    """The chunks of a file that was found sound to its end. Raises TickFileError before any."""
-    held: list[TickArray] = []
+def _sound(read: Callable[[], Iterator[Run]]) -> Iterator[Run]:
+    """The runs of a file that was found sound to its end. Raises TickFileError before any."""
+    held: list[Run] | None = []
     held_ticks = 0
-    for chunk in read_ticks(path, symbol=symbol, on_error="keep"):
-        held.append(chunk)
-        held_ticks += len(chunk)
-        if held_ticks > HELD_TICKS_MAX:
-            held.clear()
-            check_ticks(path, symbol=symbol)
-            return (yield from read_ticks(path, symbol=symbol, on_error="keep"))
-    yield from held
-    return None
+    for run in read():
+        if held is not None:
+            held.append(run)
+            held_ticks += len(run.ticks)
+            held = held if held_ticks <= HELD_TICKS_MAX else None
+    yield from read() if held is None else held
 
 
 class _Failed(NamedTuple):

@@ -1,0 +1,153 @@
+"""`bridgectl import`: tick files into the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+
+from events.cli import opened_log
+from events.log import Log
+from events.settings import Settings, load
+from producers.append import Writer
+from producers.clock.rules import ClockRule
+from producers.report import Report
+from producers.terminals.tick_files import TickSource, parse_source
+from producers.tick_import import FileImport, ImportOptions, Progress, import_ticks
+
+logger = logging.getLogger(__name__)
+
+FILES_MAX = 1_000
+PROGRESS_S = 1.0
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="[SYMBOL=]FILE...")
+@click.option("--terminal", "name", metavar="NAME", help="Into which namespace (default: yours).")
+@click.option(
+    "--file-clock",
+    metavar="RULE",
+    default="server",
+    show_default=True,
+    help="Clock of the times in the files: server, UTC, or a rule.",
+)
+@click.option(
+    "--clock",
+    metavar="RULE",
+    help="The broker's clock (default: the terminal's setting).",
+)
+@click.option(
+    "--lane",
+    type=click.Choice(["auto", "live", "history"]),
+    default="auto",
+    show_default=True,
+    help="live: as if they came now; history: in the low lane; auto: history where a feed runs.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "keep"]),
+    default="stop",
+    show_default=True,
+    help="A damaged file: take nothing of it, or the rows before the fault.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def import_command(
+    files: tuple[str, ...],
+    name: str | None,
+    file_clock: str,
+    clock: str | None,
+    lane: str,
+    on_error: str,
+    as_json: bool,
+) -> None:
+    """Append tick files to the log: MT5 tick exports, CSV, Parquet; gzip too.
+
+    Each file is appended once, however often this is run; a run that was stopped goes on where
+    it stood. The symbol is read from the file's name, or given before it.
+
+    \b
+    bridgectl import EURUSD_202401.csv.gz GOLD=xau.parquet
+    bridgectl import --file-clock UTC --clock ny-close EURUSD_20140504-20140507.csv.gz
+    """
+    if len(files) > FILES_MAX:
+        raise click.UsageError(f"{len(files)} files at once: at most {FILES_MAX}")
+    settings = load()
+    terminal = settings.terminal(name) if name else settings.terminals()[0]
+    sources = [parse_source(file) for file in files]
+    options = ImportOptions(
+        clock=_rule(clock or terminal.clock),
+        file_clock=None if file_clock.lower() == "server" else _rule(file_clock),
+        lane=lane,  # type: ignore[arg-type] # click gives one of the choices
+        on_error=on_error,  # type: ignore[arg-type]
+    )
+    begun = time.monotonic()
+    with opened_log(settings) as log, _writer(log, settings, terminal.namespace) as writer:
+        done = import_ticks(writer, sources, options=options, progress=_shown_progress())
+    took_s = time.monotonic() - begun
+    if as_json:
+        click.echo(json.dumps(_as_json(done, terminal.namespace, took_s)))
+    else:
+        _tell(done, took_s)
+    if any(file.fault for file in done):
+        sys.exit(1)
+
+
+def _rule(text: str | None) -> ClockRule | None:
+    return ClockRule.parse(text) if text else None
+
+
+@contextmanager
+def _writer(log: Log, settings: Settings, namespace: str) -> Iterator[Writer]:
+    """The right to append to a namespace. Raises WriterHeld while its producer runs."""
+    holder = f"import on {socket.gethostname()}"
+    writer = Writer(log, namespace, settings.bridge_partitions, holder=holder, report=Report())
+    writer.open()
+    try:
+        writer.start_beating(lambda: None)  # the next append raises Fenced
+        yield writer
+    finally:
+        writer.close()
+
+
+def _shown_progress() -> Callable[[Progress], None]:
+    """One line a second on stderr where a person looks, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return lambda _: None
+    last: dict[str, float] = {}
+    seen: set[TickSource] = set()
+
+    def show(progress: Progress) -> None:
+        now = time.monotonic()
+        if now - last.get("shown", 0.0) >= PROGRESS_S or progress.source not in seen:
+            seen.add(progress.source)
+            last["shown"] = now
+            click.echo(f"{progress.source.path.name}: {progress.ticks:,} ticks", err=True)
+
+    return show
+
+
+def _as_json(done: list[FileImport], namespace: str, took_s: float) -> dict[str, object]:
+    files = [asdict(file) | {"path": str(file.path)} for file in done]
+    appended = sum(file.appended for file in done)
+    return {
+        "namespace": namespace, "ticks_appended": appended, "took_s": round(took_s, 3),
+        "files": files,
+    }  # fmt: skip
+
+
+def _tell(done: list[FileImport], took_s: float) -> None:
+    for file in done:
+        lane = "low" if file.history else "normal"
+        state = "already there" if file.already_there else f"{file.appended:,} appended"
+        click.echo(f"{file.symbol}  {file.path.name}  {file.ticks:,} ticks, {state}  (lane {lane})")
+        if file.fault:
+            click.echo(f"  stopped: {file.fault}", err=True)
+    appended = sum(file.appended for file in done)
+    click.echo(f"{appended:,} ticks in {took_s:.1f} s", err=True)

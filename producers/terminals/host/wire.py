@@ -31,7 +31,7 @@ TAG_DEPTH_MAX = 4
 
 _LENGTH = struct.Struct(">I")
 _STRUCT, _TABLE, _TICKS, _RATES, _TIME = 1, 2, 3, 4, 5
-_CALL_TYPES = (int, str, tuple, dict, int, (int, float))
+_CALL_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, tuple, dict, int, (int, float))
 _ARRAYS = {_TICKS: TICK_DTYPE, _RATES: RATE_DTYPE}
 
 

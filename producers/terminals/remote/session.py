@@ -18,7 +18,6 @@ from producers.terminals.host.wire import (
     CallMessage,
     FrameTooLarge,
     Kind,
-    WireError,
     pack,
     read_call,
     read_frame,

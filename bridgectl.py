@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import click
 
+from events.durations import duration_option
+from events.embedded import Servers, servers
+from events.health import limit_findings
 from events.processes import hold_lifeline
+from events.program_log import program_log_of
+from events.running import RunOptions, run
+from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 130
 OUR_ROOMS = ("events", "producers", "consumers", "bridgectl", "__main__")
+
+log = logging.getLogger("bridgectl")
 
 LAZY: dict[str, tuple[str, str]] = {
     "produce": ("producers.cli:produce", "Follow one terminal and append what it shows."),
@@ -106,6 +117,64 @@ def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
 @cli.group(cls=TerminalGroup)
 def terminal() -> None:
     """Serve a terminal of this machine."""
+
+
+@cli.command()
+@terminal_options
+@click.option("--for", "for_s", callback=duration_option, metavar="30s", help="End after so long.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Folder for data and logs.")
+@click.option("--volatile-log", is_flag=True, help="Allow a real terminal on a log that forgets.")
+@click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")
+@click.pass_context
+def up(
+    ctx: click.Context,
+    for_s: float | None,
+    state_dir: Path | None,
+    volatile_log: bool,
+    plain: bool,
+    as_json: bool,
+    terminal: str | None,
+    **choice: Any,
+) -> None:
+    """Run everything: terminal, Redis, database and what moves between them.
+
+    Servers that are not configured are started from their wheels, with data in the state folder.
+    Without an MT5 of yours the simulated terminal runs. A recorded terminal at full speed ends
+    by itself when its files are played and stored.
+
+    Leaves with 3 when ticks are missing, doubled or altered.
+
+    \b
+    bridgectl up
+    bridgectl up --for 30s --json
+    bridgectl up --terminal recorded --ticks EURUSD.csv.gz --speed max --json
+    """
+    settings = load(bridge_state_dir=state_dir)
+    chosen = TerminalChoice(terminal, **choice)
+    options = RunOptions(
+        terminals=chosen_terminals(settings, chosen),
+        choice=chosen,
+        for_s=for_s,
+        window=sys.stdout.isatty() and not (plain or as_json),
+        volatile_allowed=volatile_log,
+        environment={"BRIDGE_STATE_DIR": str(settings.state_dir)},
+    )
+    with program_log_of("up", settings, console=not options.window), servers(settings) as found:
+        _say_what_runs(options, settings, found)
+        result = run(options, found, verify=None)
+    if options.finite:
+        click.echo(json.dumps(result.to_json()) if as_json else result.told())
+        ctx.exit(0 if result.good else EXIT_DIFFERS)
+
+
+def _say_what_runs(options: RunOptions, settings: Settings, found: Servers) -> None:
+    for one in options.terminals:
+        why = "" if settings.mt5_configured or options.choice.name else "no MT5 configured: "
+        log.info("%s%s terminal %s", why, one.kind.value, one.name)
+    log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
+    for finding in limit_findings(settings):
+        log.warning("%s: %s", finding.fact, finding.cure)
 
 
 def main() -> None:

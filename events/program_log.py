@@ -11,10 +11,13 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
+
+from events.settings import Settings
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
 FILES_KEPT_MAX = 5
@@ -112,6 +115,24 @@ def start_program_log(
         logging.getLogger(__name__).warning("no log file: %s cannot be written: %s", path, error)
         return None
     return path
+
+
+@contextmanager
+def program_log_of(role: str, settings: Settings, *, console: bool = True) -> Iterator[None]:
+    """The program log of a command, as the settings want it."""
+    start_program_log(
+        role,
+        folder=settings.state_dir,
+        level=settings.log_level,
+        file=settings.log_file,
+        as_json=settings.log_json,
+        secrets=settings.secrets(),
+        console=console,
+    )
+    try:
+        yield
+    finally:
+        stop_program_log()
 
 
 def stop_program_log() -> None:

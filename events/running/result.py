@@ -1,0 +1,113 @@
+"""What a run brought, as one JSON object and as a line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from events.log import EntryId, Stream
+from events.settings import TerminalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Ticks of one terminal compared with log and database, as numbers of ticks."""
+
+    missing: int
+    duplicated: int
+    altered: int
+    checked: int
+    details: Sequence[Mapping[str, Any]] = ()
+
+
+Verify = Callable[[TerminalSettings, Mapping[Stream, EntryId]], Verified]
+"""Compare what a terminal gives with what was captured behind these places of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalResult:
+    """One terminal's part of a run."""
+
+    terminal: str
+    kind: str
+    ticks_appended: Mapping[str, int]
+    """By symbol."""
+    ticks_stored: Mapping[str, int]
+    verified: Verified | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run of the whole bridge. `drained`: everything appended is in the database."""
+
+    ending: str
+    took_s: float
+    redis: str
+    database: str
+    drained: bool
+    entries_by_lane: Mapping[str, int]
+    restarts: int
+    terminals: Sequence[TerminalResult] = field(default_factory=tuple)
+
+    @property
+    def ticks_appended(self) -> int:
+        return sum(sum(one.ticks_appended.values()) for one in self.terminals)
+
+    @property
+    def ticks_stored(self) -> int:
+        return sum(sum(one.ticks_stored.values()) for one in self.terminals)
+
+    def _sum(self, name: str) -> int | None:
+        """None where nobody compared."""
+        found = [one.verified for one in self.terminals]
+        if any(verified is None for verified in found):
+            return None
+        return sum(int(getattr(verified, name)) for verified in found)
+
+    @property
+    def good(self) -> bool:
+        """Everything stored, nothing missing, doubled or altered (as far as it was compared)."""
+        wrong = [self._sum(name) for name in ("missing", "duplicated", "altered")]
+        return self.drained and not any(wrong)
+
+    def to_json(self) -> dict[str, Any]:
+        names = ", ".join(one.terminal for one in self.terminals)
+        kinds = ", ".join(dict.fromkeys(one.kind for one in self.terminals))
+        return {
+            "terminal": kinds,
+            "namespace": names,
+            "ending": self.ending,
+            "took_s": round(self.took_s, 3),
+            "ticks_appended": self.ticks_appended,
+            "ticks_stored": self.ticks_stored,
+            "entries_by_lane": dict(self.entries_by_lane),
+            "missing": self._sum("missing"),
+            "duplicated": self._sum("duplicated"),
+            "altered": self._sum("altered"),
+            "checked": self._sum("checked"),
+            "drained": self.drained,
+            "restarts": self.restarts,
+            "redis": self.redis,
+            "database": self.database,
+            "good": self.good,
+            "terminals": [one.to_json() for one in self.terminals],
+        }
+
+    def told(self) -> str:
+        """In a line."""
+        compared = self._sum("missing")
+        check = (
+            "not compared with the terminal (bridgectl verify ticks)"
+            if compared is None
+            else f"{compared} missing, {self._sum('duplicated')} doubled, "
+            f"{self._sum('altered')} altered"
+        )
+        stored = "" if self.drained else "; NOT everything is stored yet"
+        return (
+            f"{self.ticks_appended:,} ticks appended, {self.ticks_stored:,} stored in "
+            f"{self.took_s:.1f} s: {check}{stored}"
+        )

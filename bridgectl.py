@@ -9,17 +9,17 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from events.durations import duration_option
-from events.embedded import Servers, servers
-from events.health import limit_findings
 from events.processes import hold_lifeline
-from events.program_log import program_log_of
-from events.running import RunOptions, run
 from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
+
+if TYPE_CHECKING:  # loaded by the commands that need them
+    from events.embedded import Servers
+    from events.running import RunOptions
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 130
 OUR_ROOMS = ("events", "producers", "consumers", "bridgectl", "__main__")
@@ -126,9 +126,7 @@ def terminal() -> None:
 @click.option("--volatile-log", is_flag=True, help="Allow a real terminal on a log that forgets.")
 @click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")
-@click.pass_context
 def up(
-    ctx: click.Context,
     for_s: float | None,
     state_dir: Path | None,
     volatile_log: bool,
@@ -150,6 +148,10 @@ def up(
     bridgectl up --for 30s --json
     bridgectl up --terminal recorded --ticks EURUSD.csv.gz --speed max --json
     """
+    from events.embedded import servers
+    from events.program_log import program_log_of
+    from events.running import RunOptions, run
+
     settings = load(bridge_state_dir=state_dir)
     chosen = TerminalChoice(terminal, **choice)
     options = RunOptions(
@@ -165,10 +167,12 @@ def up(
         result = run(options, found, verify=None)
     if options.finite:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
-        ctx.exit(0 if result.good else EXIT_DIFFERS)
+        click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
 
 
 def _say_what_runs(options: RunOptions, settings: Settings, found: Servers) -> None:
+    from events.health import limit_findings
+
     for one in options.terminals:
         why = "" if settings.mt5_configured or options.choice.name else "no MT5 configured: "
         log.info("%s%s terminal %s", why, one.kind.value, one.name)

@@ -132,7 +132,6 @@ def up(
     volatile_log: bool,
     plain: bool,
     as_json: bool,
-    terminal: str | None,
     **choice: Any,
 ) -> None:
     """Run everything: terminal, Redis, database and what moves between them.
@@ -153,7 +152,7 @@ def up(
     from events.running import RunOptions, run
 
     settings = load(bridge_state_dir=state_dir)
-    chosen = TerminalChoice(terminal, **choice)
+    chosen = TerminalChoice(**choice)
     options = RunOptions(
         terminals=chosen_terminals(settings, chosen),
         choice=chosen,
@@ -174,7 +173,7 @@ def _say_what_runs(options: RunOptions, settings: Settings, found: Servers) -> N
     from events.health import limit_findings
 
     for one in options.terminals:
-        why = "" if settings.mt5_configured or options.choice.name else "no MT5 configured: "
+        why = "" if settings.mt5_configured or options.choice.terminal else "no MT5 configured: "
         log.info("%s%s terminal %s", why, one.kind.value, one.name)
     log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
     for finding in limit_findings(settings):

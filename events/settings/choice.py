@@ -25,7 +25,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class TerminalChoice:
     """The options `--terminal --ticks --speed --clock --file-clock --symbols` of a command."""
 
-    name: str | None = None
+    terminal: str | None = None
     ticks: tuple[str, ...] = ()
     """`FILE` or `SYMBOL=FILE`."""
     speed: str | None = None
@@ -80,7 +80,7 @@ def chosen_terminals(settings: Settings, choice: TerminalChoice) -> tuple[Termin
 
     Tick files without `--terminal` mean a recorded terminal. Raises BadSettings.
     """
-    name = choice.name or (TerminalKind.RECORDED.value if choice.ticks else None)
+    name = choice.terminal or (TerminalKind.RECORDED.value if choice.ticks else None)
     if name is None:
         terminals = settings.terminals()
     elif name == TerminalKind.RECORDED and name not in _names(settings):

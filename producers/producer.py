@@ -44,8 +44,8 @@ class Producer:
     """Claims the namespace, follows the terminal, and appends what it sees.
 
     `attach` makes sure that the terminal can be asked and returns the broker's names of our
-    symbols; `host_state` tells of the terminal host (fields of ProducerState). Client and log
-    belong to the caller, who closes them after `stop`.
+    symbols; `host_state` tells of the terminal host (fields of ProducerState); setting `stopping`
+    ends `wait`. Client and log belong to the caller, who closes them after `stop`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Producer:
         attach: Callable[[], Attached],
         clock: BrokerClock,
         host_state: Callable[[], Mapping[str, Any]] = dict,
+        stopping: threading.Event | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -83,6 +84,7 @@ class Producer:
             report=self.report,
             monotonic=monotonic,
             wall=wall,
+            stopping=stopping or threading.Event(),
         )
         self.connection = Connection(self.context, attach)
         self._deals = DealFeed(self.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from typing import Any
 from events.event import Event
 from events.log import WriterHeld
 from events.operations import TerminalDown, TerminalUp
+from producers.clock.finding import find_clock
 from producers.pollers.context import Context
 from producers.spool.file import SpoolFull, SpoolUnusable
 from producers.terminals.attach import SymbolsRefused, WrongAccount
 from producers.terminals.interface import Priority, Reply, TerminalHung, TerminalLost
+
+logger = logging.getLogger(__name__)
 
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CHECK_S = 1.0
@@ -43,6 +47,7 @@ class Connection:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._failures = 0
+        self._clock_found = False
         self.reason = STARTING
         """up, starting, lost, hung, disconnected, wrong_account, refused, stopped."""
         self.login = context.options.login or 0
@@ -113,8 +118,20 @@ class Connection:
             return False
         if not self._context.options.virtual:
             self._context.writer.claim_account(self.login, self.server)
+        self._find_clock()
         self._come_up(terminal.value, account)
         return True
+
+    def _find_clock(self) -> None:
+        """Once, before the first fact: what the history of bars says of the broker's clock. A
+        configured rule is not waited for; later it is compared with the bars too."""
+        if self._clock_found or self._context.clock.rule:
+            self._context.clock.clock.recheck()
+            return
+        clock = self._context.clock.clock
+        said = find_clock(self._context.client, clock, self._context.symbols.values())
+        self._clock_found = True
+        logger.info("clock: %s", said)
 
     def check_account(self, info: Any) -> None:
         """Compare with what is configured, or with what was found first. Raises WrongAccount."""

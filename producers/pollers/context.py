@@ -21,6 +21,7 @@ from producers.spool.file import SPOOL_BYTES_MAX, Known, Spool
 from producers.terminals.interface import Reply, TerminalClient
 
 DAY_S = 86_400
+PAGE_TICKS_DEFAULT = 10_000
 FAR_S = 2 * DAY_S
 """No server's clock is a day ahead of UTC; asking for what lies ahead costs nothing."""
 VIRTUAL_KINDS = frozenset({"simulated", "recorded"})
@@ -62,7 +63,7 @@ class ProducerOptions:
     timeframes: tuple[str, ...] = ("M1", "H1")
     candles_first: int = 1_000
     """Closed candles taken of a symbol and timeframe seen for the first time."""
-    page_ticks: int = 10_000
+    page_ticks: int = PAGE_TICKS_DEFAULT
     bulk: bool = False
     """A recorded terminal at full speed: page after page until it is played."""
     entry_ticks_max: int = 5_000

@@ -1,7 +1,8 @@
 """The database's schema: numbered SQL files, applied forward only.
 
-Alembic keeps the count (table `raw_version` in schema public of the database). Every revision
+Alembic keeps the count (table VERSION_TABLE in schema public). Every revision
 runs one SQL file inside one transaction, under an advisory lock, so two starters do not collide.
+Alembic and SQLAlchemy are imported only when there is something to apply: a start costs them not.
 """
 
 from __future__ import annotations
@@ -9,13 +10,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-
-from alembic import op
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection as AlchemyConnection
-from sqlalchemy import create_engine, pool
 
 from events.postgres.connection import Connection, DatabaseRefused, connect, translated, where
 
@@ -42,9 +36,12 @@ class SchemaState:
 
 def newest() -> str:
     """The revision that this program works with."""
-    head = _scripts().get_current_head()
-    assert head is not None, "no migrations are shipped"
-    return head
+    return revisions()[-1]
+
+
+def revisions() -> list[str]:
+    """Every revision this program knows, oldest first: `vNNNN_what.py` is revision NNNN."""
+    return sorted(path.name[1:5] for path in (FOLDER / "versions").glob("v[0-9]*_*.py"))
 
 
 def current(dsn: str) -> SchemaState:
@@ -60,7 +57,7 @@ def check(dsn: str) -> SchemaState:
         return state
     if state.current is None:
         raise DatabaseRefused(f"database {where(dsn)} has no tables yet: run `bridgectl migrate`")
-    if state.current in _revisions():
+    if state.current in revisions():
         raise DatabaseRefused(
             f"database {where(dsn)} has schema {state.current}, this program needs {state.newest}: "
             "run `bridgectl migrate`"
@@ -94,6 +91,8 @@ def migrate(dsn: str) -> SchemaState:
 
 def run_sql_file(name: str) -> None:
     """What a revision does: run the statements of one file of this folder."""
+    from alembic import op
+
     sql = (FOLDER / name).read_bytes()
     driver = op.get_bind().connection.driver_connection
     assert driver is not None
@@ -102,26 +101,27 @@ def run_sql_file(name: str) -> None:
 
 def _upgrade(connection: Connection) -> None:
     """Run the missing revisions on this very connection, inside its open transaction."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine, pool
+
+    scripts = ScriptDirectory(str(FOLDER), version_locations=[str(FOLDER / "versions")])
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: connection, poolclass=pool.StaticPool
     )
-    scripts = _scripts()
     with engine.connect() as alchemy:
-        context = _context(alchemy, scripts)
+        context = MigrationContext.configure(
+            alchemy,
+            opts={
+                "fn": lambda revision, _: scripts._upgrade_revs("head", revision),
+                "version_table": VERSION_TABLE,
+                "transactional_ddl": False,
+            },
+        )
         with Operations.context(context):
             context.run_migrations()
         alchemy.commit()
-
-
-def _context(alchemy: AlchemyConnection, scripts: ScriptDirectory) -> MigrationContext:
-    return MigrationContext.configure(
-        alchemy,
-        opts={
-            "fn": lambda revision, _: scripts._upgrade_revs("head", revision),
-            "version_table": VERSION_TABLE,
-            "transactional_ddl": False,
-        },
-    )
 
 
 def _state(connection: Connection) -> SchemaState:
@@ -139,7 +139,7 @@ def _state(connection: Connection) -> SchemaState:
 
 
 def _refuse_unknown(state: SchemaState, dsn: str) -> None:
-    if state.current is not None and state.current not in _revisions():
+    if state.current is not None and state.current not in revisions():
         raise DatabaseRefused(
             f"database {where(dsn)} has schema {state.current}, newer than this program's "
             f"{state.newest}: upgrade the program (pip install -U mt5-stream-bridge)"
@@ -152,11 +152,3 @@ def _require_utf8(connection: Connection, dsn: str) -> None:
         raise DatabaseRefused(
             f"database {where(dsn)} is encoded in {row[0]}: create one with --encoding=UTF8"
         )
-
-
-def _revisions() -> set[str]:
-    return {script.revision for script in _scripts().walk_revisions()}
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(FOLDER), version_locations=[str(FOLDER / "versions")])

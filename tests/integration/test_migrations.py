@@ -8,6 +8,7 @@ import threading
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 
 from events.postgres import (
     DatabaseRefused,
@@ -18,7 +19,7 @@ from events.postgres import (
     migrate,
     wait_until_ready,
 )
-from events.postgres.schema import VERSION_TABLE, newest
+from events.postgres.schema import FOLDER, VERSION_TABLE, newest, revisions
 from events.postgres.tables import CANDLES, MARKS, ROW_TABLES, TICKS
 from tests.postgres_server import PostgresServer
 from tests.servers import free_port
@@ -171,3 +172,10 @@ def test_a_database_that_is_down_is_waited_for_and_told_of_once() -> None:
 
 def test_a_database_that_answers_is_not_waited_for(postgres_url: str) -> None:
     assert wait_until_ready(postgres_url, tell=pytest.fail, sleep=pytest.fail)
+
+
+def test_file_names_give_the_revisions_that_alembic_sees() -> None:
+    scripts = ScriptDirectory(str(FOLDER), version_locations=[str(FOLDER / "versions")])
+    seen = [script.revision for script in scripts.walk_revisions()]
+    assert seen[::-1] == revisions()
+    assert scripts.get_heads() == [newest()]

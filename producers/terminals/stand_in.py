@@ -39,7 +39,7 @@ def build_module(terminal: Terminal) -> ModuleType:
     one_at_a_time = threading.RLock()  # the real module holds the interpreter lock in each call
     for name in FUNCTIONS:
         setattr(module, name, _function(getattr(terminal, name), one_at_a_time, module, name))
-    helpers = {"Buy": _buy, "Sell": _sell, "Close": _close}
+    helpers: dict[str, Callable[..., Any]] = {"Buy": _buy, "Sell": _sell, "Close": _close}
     for name, helper in helpers.items():
         setattr(module, name, _helper(helper, module, name))
     for name, value in {**mt5.EXPORTED, **STRUCTS}.items():

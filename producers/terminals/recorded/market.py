@@ -94,11 +94,11 @@ class RecordedMarket:
             return False
         return int(times[after] - times[after - 1]) <= CLOSED_GAP_MS
 
-    def time_of_row(self, symbol: str, from_utc_ms: int, count: int) -> int:
-        """When the `count`-th tick at or after a time came (the last one, if there are fewer)."""
+    def time_after(self, symbol: str, utc_ms: int, count: int) -> int | None:
+        """When the `count`-th tick after a time comes (the last, if fewer do); None: none does."""
         times = self._tracks[symbol].times_ms
-        first = int(np.searchsorted(times, from_utc_ms, side="left"))
-        return int(times[min(first + count, len(times)) - 1])
+        first = int(np.searchsorted(times, utc_ms, side="right"))
+        return None if first >= len(times) else int(times[min(first + count, len(times)) - 1])
 
     def sample(self, symbol: str) -> TickArray:
         """Some ticks over the whole file, to guess price level and digits from."""

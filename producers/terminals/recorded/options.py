@@ -50,6 +50,8 @@ class RecordedOptions(BaseModel):
     specs: tuple[SymbolSpec, ...] = ()
     """Instruments of the files' symbols; what is missing is guessed from name and prices."""
     outages: tuple[Outage, ...] = ()
+    start_utc_ms: int | None = None
+    """Where playing begins; earlier ticks are history. None: at the first tick."""
     seed: int = 1
     """Of the background trader."""
     account: AccountOptions = AccountOptions(server="Recorded-Demo", company="Recorded ticks")

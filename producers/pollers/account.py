@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from events.codec import AnyEvent
@@ -29,9 +29,14 @@ class _Look:
     """Replies of one look, in the order they were asked for."""
 
     def __init__(self, replies: Sequence[Reply], ticks: dict[str, Reply]) -> None:
-        self.terminal, self.account, *self.lists = replies
+        self.terminal, self.account_before, *self.lists, self.account = replies
         self.before, self.deals, self.done, self.orders, self.after = self.lists
-        self.ticks = ticks
+        self.quoted = [
+            (symbol, reply.value)
+            for symbol, reply in ticks.items()
+            if not reply.unknown and reply.value.time_msc
+        ]
+        """(our name, newest tick) of every symbol that has one."""
 
 
 @dataclass(slots=True)
@@ -42,6 +47,7 @@ class _Told:
     account_at: float = 0.0
     book: tuple[Any, ...] | None = None
     orders: tuple[Any, ...] | None = None
+    quotes: list[tuple[Any, ...]] = field(default_factory=list)
     positions: int = 0
 
 
@@ -112,6 +118,7 @@ class AccountPoller:
             ask("history_orders_get", self._deals.orders_from(begin_s), until_s),
             ask("orders_get"),
             ask("positions_get"),
+            ask("account_info"),
         ]
         wanted = self._conversions.wanted if self._told.positions else {}
         ticks = {
@@ -121,13 +128,15 @@ class AccountPoller:
         replies = [future.result() for future in asked]
         quotes = {symbol: future.result() for symbol, future in ticks.items()}
         look = _Look(replies, quotes)
-        self._context.heard(look.after)
+        self._context.heard(look.account)
         self._context.report.count("account_polls")
         return look
 
     def _usable(self, look: _Look) -> bool:
-        if not self._connection.observe(look.terminal, look.account):
-            return False
+        # The account may be switched between two calls: it must be ours before and after.
+        for account in (look.account_before, look.account):
+            if not self._connection.observe(look.terminal, account):
+                return False
         for reply in look.lists:
             if reply.unknown:
                 self._connection.unknown(SOURCE, reply)
@@ -171,12 +180,8 @@ class AccountPoller:
             events.append(translate.book(positions, reading))
         if len(positions):
             events.append(translate.marks(positions, reading))
-            quoted = [
-                (symbol, reply.value)
-                for symbol, reply in look.ticks.items()
-                if not reply.unknown and reply.value.time_msc
-            ]
-            if quoted:
+            quoted = look.quoted
+            if quoted and [tuple(tick) for _, tick in quoted] != self._told.quotes:
                 events.append(translate.quotes(quoted, reading))
         now = self._context.monotonic()
         due = now - self._told.account_at >= self._context.options.account_repeat_s
@@ -189,4 +194,5 @@ class AccountPoller:
         self._told.account = look.account.value._asdict()
         self._told.book = translate.book_shape(look.after.value)
         self._told.orders = translate.orders_shape(look.orders.value)
+        self._told.quotes = [tuple(tick) for _, tick in look.quoted]
         self._deals.noted(known, look.orders.value)

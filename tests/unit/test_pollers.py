@@ -205,6 +205,21 @@ def test_another_account_is_an_incident_and_none_of_its_facts_are_recorded(house
     house.come_up()
 
 
+def test_an_account_switched_in_the_middle_of_a_look_records_nothing(houses: Houses) -> None:
+    house = houses.build("EURUSD")
+    foreign = house.terminal.account.replaced(login=8)
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "history_deals_get":
+            house.terminal.account = foreign
+            house.terminal.positions = (position(666),)
+
+    house.client.before = before
+    house.look_at_account()
+    assert house.events(Book, Account, Marks) == []
+    assert house.producer.connection.reason == "wrong_account"
+
+
 @pytest.mark.parametrize(("field", "value"), [("server", "Other"), ("trade_mode", 2)])
 def test_another_server_or_kind_of_account_is_refused(
     houses: Houses, field: str, value: object

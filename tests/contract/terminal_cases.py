@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
+from pydantic import SecretStr
+
+from events.ticks import TickArray
+from producers.terminals.recorded import RecordedOptions, RecordedTerminal
+from producers.terminals.simulated import AccountOptions, SimulatedOptions, SimulatedTerminal
+from producers.terminals.stand_in import build_module
 
 LOGIN, SERVER, PASSWORD = 5_000_001, "Simulated-Demo", "simulated"
 SYMBOL = "EURUSD"
@@ -55,4 +63,42 @@ def simulated() -> Iterator[TerminalUnderTest]:
     yield TerminalUnderTest(terminal, EVERYTHING, terminal.advance, terminal.inject)
 
 
-CASES: dict[str, Case] = {"simulated": simulated}
+FILE_HOURS = 30
+"""How much of the simulated market the recorded terminal plays: more than a day, for H1 bars."""
+
+
+@lru_cache(maxsize=1)
+def _recording() -> TickArray:
+    """The simulated terminal's ticks around the start, in UTC."""
+    terminal = SimulatedTerminal(simulated_options(symbols=(SYMBOL,)))
+    begin_ms = START_UTC_MS - FILE_HOURS * 3_600_000
+    return terminal.market.ticks(SYMBOL, begin_ms, START_UTC_MS + 3_600_000).copy()
+
+
+@contextmanager
+def recorded() -> Iterator[TerminalUnderTest]:
+    """A recorded terminal whose file was written from the simulated market, at its start."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{SYMBOL}.csv"
+        ticks = _recording()
+        columns = [ticks[name].tolist() for name in ("time_msc", "bid", "ask", "flags")]
+        lines = (",".join(map(repr, row)) for row in zip(*columns, strict=True))
+        file.write_text("time_msc,bid,ask,flags\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        options = RecordedOptions(
+            files=(str(file),), file_clock="UTC", clock=CLOCK, speed=0, start_utc_ms=START_UTC_MS,
+            account=AccountOptions(login=LOGIN, server=SERVER, password=SecretStr(PASSWORD)),
+        )  # fmt: skip
+        terminal = RecordedTerminal(options)
+    yield TerminalUnderTest(
+        terminal, frozenset({STEP, TRADE, FAULTS, LOCAL}), terminal.advance, terminal.inject
+    )
+
+
+@contextmanager
+def stand_in() -> Iterator[TerminalUnderTest]:
+    """The module object that scripts import, on a simulated terminal."""
+    terminal = SimulatedTerminal(simulated_options())
+    yield TerminalUnderTest(build_module(terminal), EVERYTHING, terminal.advance, terminal.inject)
+
+
+CASES: dict[str, Case] = {"simulated": simulated, "recorded": recorded, "stand_in": stand_in}

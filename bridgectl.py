@@ -18,7 +18,6 @@ from events.processes import hold_lifeline
 from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
 
 if TYPE_CHECKING:  # loaded by the commands that need them
-    from events.embedded import Servers
     from events.running import RunOptions
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -161,21 +160,22 @@ def up(
         volatile_allowed=volatile_log,
         environment={"BRIDGE_STATE_DIR": str(settings.state_dir)},
     )
-    with program_log_of("up", settings, console=not options.window), servers(settings) as found:
-        _say_what_runs(options, settings, found)
-        result = run(options, found, verify=None)
+    with program_log_of("up", settings, console=not options.window):
+        _say_what_runs(options, settings)
+        with servers(settings) as found:
+            log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
+            result = run(options, found, verify=None)
     if options.finite:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
         click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
 
 
-def _say_what_runs(options: RunOptions, settings: Settings, found: Servers) -> None:
+def _say_what_runs(options: RunOptions, settings: Settings) -> None:
     from events.health import limit_findings
 
     for one in options.terminals:
         why = "" if settings.mt5_configured or options.choice.terminal else "no MT5 configured: "
-        log.info("%s%s terminal %s", why, one.kind.value, one.name)
-    log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
+        log.info("%s%s terminal, namespace %s", why, one.kind.value, one.namespace)
     for finding in limit_findings(settings):
         log.warning("%s: %s", finding.fact, finding.cure)
 

@@ -29,6 +29,8 @@ _NAMED = re.compile(
     r"(?P<before>\b(?:password|passwd|token|secret)\b['\"]?\s*[=:]\s*)[^\s,;]+", re.I
 )
 _FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+TALKATIVE = ("alembic", "apscheduler", "sqlalchemy")
+"""Libraries whose everyday messages are nobody's concern."""
 _ROLE = re.compile(r"[^a-z0-9_.-]+")
 _installed: list[logging.Handler] = []
 
@@ -103,6 +105,8 @@ def start_program_log(
     root = logging.getLogger()
     stop_program_log()
     root.setLevel(level)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     formatter: logging.Formatter = JsonFormatter() if as_json else LineFormatter()
     mask = SecretMask(secrets)
     if console:

@@ -50,6 +50,7 @@ from events.settings.terminals import (
     TradeMode,
 )
 
+SIMULATED_CLOCK = "America/New_York+7h"
 SIMULATED_EXTRA = ("BTCUSD",)
 """A simulated terminal gets a 24/7 symbol too, so that something moves on a Saturday."""
 
@@ -294,7 +295,7 @@ class Settings(BaseSettings):
         return TerminalSettings(
             name=kind.value,
             kind=kind,
-            clock=self.mt5_clock,
+            clock=self.mt5_clock or SIMULATED_CLOCK,
             symbols=tuple(dict.fromkeys(self.symbols + extra)),
         )
 

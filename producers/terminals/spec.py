@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
-from events.settings.terminals import TerminalSettings
 from producers.terminals.interface import Terminal
+
+if TYPE_CHECKING:  # a host reads no settings: it starts faster without them
+    from events.settings.terminals import TerminalSettings
 
 TerminalKind = Literal["native", "remote", "classic", "simulated", "recorded"]
 TradeMode = Literal["demo", "contest", "real"]

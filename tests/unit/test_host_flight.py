@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.terminals.client.flight import WAITING_MAX, Call, Flight
+from producers.terminals.client.flight import RETURNS_MAX, WAITING_MAX, Call, Flight
 from producers.terminals.interface import Priority
 
 NOW = 100.0
@@ -137,6 +137,17 @@ def test_a_lost_host_takes_only_what_it_had_begun() -> None:
     assert [following.id for following in sent_all(flight)] == [1, 2, 3]
 
 
+def test_a_call_that_ends_every_host_is_lost_in_the_end() -> None:
+    flight = Flight(in_flight_max=1)
+    poison = call(1)
+    flight.submit(poison)
+    for _ in range(RETURNS_MAX):
+        sent_all(flight)
+        assert flight.line_ended(exact_end=True) == []
+    sent_all(flight)
+    assert flight.line_ended(exact_end=True) == [poison]
+
+
 def test_behind_a_link_that_may_lose_words_everything_sent_is_lost() -> None:
     flight = Flight(in_flight_max=3)
     for number in range(4):
@@ -184,6 +195,7 @@ def test_the_queue_has_an_end() -> None:
     assert flight.queue_length()["ticks"] == WAITING_MAX
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_whatever_happens_every_call_is_answered_lost_given_up_or_waiting(
     data: st.DataObject,

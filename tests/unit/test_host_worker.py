@@ -74,7 +74,7 @@ class Line:
         self.thread.start()
 
     def send(self, call_id: int, method: str, *args: Any, priority: int = 3, **kwargs: Any) -> None:
-        call = (int(Kind.CALL), call_id, method, args, kwargs, priority, 10.0)
+        call = (int(Kind.CALL), call_id, method, args, kwargs, priority, 10.0, None)
         write_frame(self.requests, pack(call))
 
     def receive(self) -> tuple[Any, ...]:
@@ -190,11 +190,11 @@ def test_waiting_calls_are_served_by_priority_then_in_order(
 @pytest.mark.parametrize(
     "frame",
     [
-        pack((int(Kind.CALL), 1, "system", ("rm -rf /",), {}, 3, 1.0)),
-        pack((int(Kind.CALL), 1, "__class__", (), {}, 3, 1.0)),
+        pack((int(Kind.CALL), 1, "system", ("rm -rf /",), {}, 3, 1.0, None)),
+        pack((int(Kind.CALL), 1, "__class__", (), {}, 3, 1.0, None)),
         pack((int(Kind.CALL), 1)),
-        pack((int(Kind.CALL), 1, ("symbol_info",), (), {}, 3, 1.0)),
-        pack((int(Kind.CALL), 1, "symbol_info", (), {}, "first", 1.0)),
+        pack((int(Kind.CALL), 1, ("symbol_info",), (), {}, 3, 1.0, None)),
+        pack((int(Kind.CALL), 1, "symbol_info", (), {}, "first", 1.0, None)),
         pack((int(Kind.READY), 1, {})),
         b"\x00\x00\x00\x02\xc1\xc1",
         b"\x7f\xff\xff\xff",
@@ -205,6 +205,16 @@ def test_a_frame_that_is_no_call_ends_the_line(line: Line, frame: bytes) -> None
     line.thread.join(10)
     assert not line.thread.is_alive()
     assert line.ended.is_set()
+
+
+def test_a_call_that_came_too_late_is_not_made(terminal: FakeTerminal) -> None:
+    with Line(terminal, clock=lambda: 100.0) as line:
+        for call_id, begin_by_s in ((1, 99.9), (2, 100.1)):
+            call = (int(Kind.CALL), call_id, "symbol_info_tick", ("S",), {}, 1, 10.0, begin_by_s)
+            write_frame(line.requests, pack(call))
+        assert line.receive()[:3] == (Kind.FAULT, 1, "not_sent")
+        assert line.receive() == (Kind.STARTED, 2)
+    assert terminal.served == ["S"]
 
 
 def test_when_the_client_is_gone_waiting_calls_are_not_made(terminal: FakeTerminal) -> None:

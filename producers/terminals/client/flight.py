@@ -17,6 +17,8 @@ from producers.terminals.interface import CALLS_READ, Priority, Reply
 
 WAITING_MAX = 10_000
 """Calls that may wait at once; more means that the callers do not look at their answers."""
+RETURNS_MAX = 5
+"""A call whose hosts end so often before it is begun may be the reason."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,8 @@ class Call:
     on_started: Callable[[], None] | None = None
     keeps_place: bool = True
     """Goes back to the queue when its host ends before it was begun."""
+    returns: int = 0
+    """How often its host ended before it was begun."""
     sent_at: float | None = None
     started_at: float | None = None
 
@@ -153,7 +157,9 @@ class Flight:
         """
         lost: list[Call] = []
         for call in self._sent.values():
-            if exact_end and call.started_at is None and call.keeps_place:
+            call.returns += 1
+            comes_back = call.keeps_place and call.returns <= RETURNS_MAX
+            if exact_end and call.started_at is None and comes_back:
                 call.sent_at = None
                 heapq.heappush(self._waiting, (call.priority, call.id, call))
             else:

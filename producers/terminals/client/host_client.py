@@ -132,9 +132,14 @@ class HostClient:
         limit_s = timeout_s or self._limits.timeout_for(method, priority)
         wait_s = limit_s if method in CALLS_TRADE else self._limits.wait_s
         call_id = next(self._ids)
-        request = (int(Kind.CALL), call_id, method, args, kwargs, int(priority), limit_s)
+        now = self._clock()
+        # A stale order must not be sent: the host looks too, right before it calls the terminal.
+        begin_by_s = now + wait_s if method in CALLS_TRADE else None
+        request = (
+            int(Kind.CALL), call_id, method, args, kwargs, int(priority), limit_s, begin_by_s
+        )  # fmt: skip
         frame = pack(request, bytes_max=REQUEST_BYTES_MAX)
-        call = Call(call_id, method, frame, priority, limit_s, wait_s, self._clock())
+        call = Call(call_id, method, frame, priority, limit_s, wait_s, now)
         call.on_started = on_started
         self._dispatcher.submit(call)
         return call.future
@@ -246,8 +251,10 @@ class HostClient:
             life.stop("closed")
 
         def on_phase(phase: str) -> None:
-            self.attached = life.attached
-            self._set_state(phase)
+            if phase == "attached":
+                self.attached = life.attached
+            else:
+                self._set_state(phase)
 
         try:
             return life.run(on_phase)

@@ -111,7 +111,7 @@ class Life:
             self._dispatcher.changed.notify_all()
 
     def run(self, on_phase: Callable[[str], None]) -> Ended:
-        """Serve until the line ends; `on_phase` hears "attaching" and "up"."""
+        """Serve until the line ends; `on_phase` hears "attaching", "attached" and "up"."""
         self._flight.grace_s = self._link.grace_s
         self._flight.begin_s = self._link.begin_s
         # Where the host is not ours, cutting the line would end no read.
@@ -164,6 +164,7 @@ class Life:
         if self._attach is not None:
             on_phase("attaching")
             self.attached = self._attach(self)
+            on_phase("attached")
         self._attached_at = self._clock()
         if self._up_at is None:
             self._up_at = self._attached_at
@@ -175,7 +176,9 @@ class Life:
         now = self._clock()
         limit_s = timeout_s or self._limits.timeout_for(method, Priority.ACCOUNT)
         call_id = next(self._ids)
-        request = (int(Kind.CALL), call_id, method, args, kwargs, int(Priority.ACCOUNT), limit_s)
+        request = (
+            int(Kind.CALL), call_id, method, args, kwargs, int(Priority.ACCOUNT), limit_s, None
+        )  # fmt: skip
         frame = pack(request, bytes_max=REQUEST_BYTES_MAX)
         call = Call(
             call_id, method, frame, Priority.ACCOUNT, limit_s, limit_s, now, keeps_place=False

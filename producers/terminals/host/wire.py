@@ -31,7 +31,15 @@ TAG_DEPTH_MAX = 4
 
 _LENGTH = struct.Struct(">I")
 _STRUCT, _TABLE, _TICKS, _RATES, _TIME = 1, 2, 3, 4, 5
-_CALL_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, tuple, dict, int, (int, float))
+_CALL_TYPES: tuple[type | tuple[type, ...], ...] = (
+    int,
+    str,
+    tuple,
+    dict,
+    int,
+    (int, float),
+    (float, type(None)),
+)
 _ARRAYS = {_TICKS: TICK_DTYPE, _RATES: RATE_DTYPE}
 
 
@@ -49,10 +57,10 @@ class Kind(IntEnum):
     HELLO = 0  # client: version, then what opens the line (a spec; a token)
     READY = 1  # host: version, facts about it (map)
     REFUSED = 2  # host: why it cannot or will not serve; the line ends
-    CALL = 3  # client: id, method, args, kwargs, priority, timeout_s
+    CALL = 3  # client: id, method, args, kwargs, priority, timeout_s, begin_by_s
     STARTED = 4  # host: id; sent before the terminal is called
     ANSWER = 5  # host: id, value, error code, error text, utc_ms, took_ms
-    FAULT = 6  # server: id, hung | lost | not_sent, text
+    FAULT = 6  # instead of an answer: id, hung | lost | not_sent, text
     BEAT = 7  # server: nothing; says that the line is alive
 
 
@@ -65,6 +73,9 @@ class CallMessage(NamedTuple):
     kwargs: dict[str, Any]
     priority: int
     timeout_s: float
+    begin_by_s: float | None
+    """Not to be begun later than this, on the monotonic clock of the client's machine; a server
+    elsewhere counts `timeout_s` from the arrival instead."""
 
 
 class Readable(Protocol):

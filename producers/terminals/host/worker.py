@@ -52,6 +52,7 @@ class _Request:
     method: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    begin_by_s: float | None
 
 
 class Worker:
@@ -70,11 +71,13 @@ class Worker:
         kind: str = "",
         link_latency_s: float = 0.0,
         on_end: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._terminal = terminal
         self._source = source
         self._kind = kind
         self._on_end = on_end
+        self._clock = clock
         self._requests: PriorityQueue[_Request] = PriorityQueue(REQUESTS_MAX)
         self._sender = _DelayedSender(sink, link_latency_s) if link_latency_s else _Sender(sink)
         self._utc_ms = getattr(terminal, "utc_now_ms", _wall_clock_ms)
@@ -108,16 +111,28 @@ class Worker:
                     raise WireError(f"no function of a terminal: {call.method!r}")
                 arrival += 1
                 self._requests.put(
-                    _Request(call.priority, arrival, call.id, call.method, call.args, call.kwargs)
+                    _Request(
+                        call.priority,
+                        arrival,
+                        call.id,
+                        call.method,
+                        call.args,
+                        call.kwargs,
+                        call.begin_by_s,
+                    )
                 )
         except (OSError, ValueError, WireError) as error:
             logger.error("requests end: %s", error)
         finally:
             # Before everything that waits: nobody would read those answers.
-            self._requests.put(_Request(_END, 0, _END, "", (), {}))
+            self._requests.put(_Request(_END, 0, _END, "", (), {}, None))
             self._on_end()
 
     def _serve(self, request: _Request) -> None:
+        if request.begin_by_s is not None and self._clock() > request.begin_by_s:
+            text = f"{request.method} waited too long behind other calls and was not sent"
+            self._sender.send(pack((int(Kind.FAULT), request.id, "not_sent", text)))
+            return
         self._sender.send(pack((int(Kind.STARTED), request.id)), at_once=True)
         begun = time.perf_counter()
         value, (code, text) = self._invoke(request)

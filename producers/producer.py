@@ -196,8 +196,7 @@ class Producer:
         self.context.stopping.set()
         self._scheduler.stop()
         if self.finished and self.connection.up:
-            self._account.expire()
-            self._account.poll()
+            self._look_a_last_time()
         if self._connector is not None:
             self._connector.join()
             self._connector = None
@@ -206,6 +205,12 @@ class Producer:
         self._sender.stop()
         self._writer.close()
         self._spool.close()
+
+    def _look_a_last_time(self) -> None:
+        """What a recorded terminal's account and candles came to."""
+        for poller in (self._instruments, self._account, self._candles):
+            poller.expire()
+            poller.poll()
 
     def _finish(self) -> None:
         if self._writer.fenced is not None:

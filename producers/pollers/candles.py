@@ -62,12 +62,16 @@ class CandlePoller:
         except LogError as error:
             self._context.report.incident("log", str(error))
 
+    def expire(self) -> None:
+        """Look again in the next turn."""
+        self._next_at = 0.0
+
     def _follow(self, symbol: str, broker_symbol: str, timeframe: str) -> None:
         partition, feed = self._context.partition(symbol), f"candles:{symbol}:{timeframe}"
         last_s, count = _parse(self._context.writer.cursor(partition, feed))
         begin_s = last_s
         for _ in range(PAGES_MAX):
-            if self._context.stopping.is_set() or not self._connection.up:
+            if not self._connection.up:
                 return
             reply, end_s = self._ask(broker_symbol, timeframe, begin_s)
             source = f"{symbol} {timeframe}"
@@ -121,7 +125,7 @@ class CandlePoller:
             if reply.unknown or len(reply.value) == length:
                 break
             length = len(reply.value)
-            if self._context.stopping.wait(self._warm_up_s):
+            if self._warm_up_s and self._context.stopping.wait(self._warm_up_s):
                 break
         return reply
 

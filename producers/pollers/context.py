@@ -77,7 +77,13 @@ class ProducerOptions:
             raise ValueError(f"entry_ticks_max is {self.entry_ticks_max}, not 1..{BATCH_TICKS_MAX}")
 
     @property
+    def ends(self) -> bool:
+        """Whether the terminal is played to an end at which the producer stops."""
+        return self.kind == "recorded"
+
+    @property
     def virtual(self) -> bool:
+        """Whether the terminal's time is its own, and its account nobody's."""
         return self.kind in VIRTUAL_KINDS
 
 

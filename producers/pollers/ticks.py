@@ -202,8 +202,8 @@ class TickPoller:
     def _take(self, flight: _Flight, reply: Reply, pages: dict[int, list[_Proposed]]) -> int:
         feed = flight.feed
         if flight.what == "finished":
-            feed.finished = reply.value is True
-            return 0
+            feed.ending = reply.value is True
+            return self._launch(feed, "copy") if feed.ending else 0
         if reply.unknown or reply.value is None:
             self._connection.unknown(feed.symbol, reply)
             return 0
@@ -239,7 +239,10 @@ class TickPoller:
             return self._launch(feed, "copy")
         self._tell_healed(feed)
         self._context.report.symbols[feed.symbol].state = "live"
-        return self._launch(feed, "finished") if feed.bulk and not feed.sent else 0
+        if not self._context.options.ends or feed.sent:
+            return 0
+        feed.finished = feed.ending
+        return 0 if feed.finished else self._launch(feed, "finished")
 
     def _append(self, partition: int, proposed: list[_Proposed]) -> int:
         """Append pages of several symbols with their cursors, all or nothing."""

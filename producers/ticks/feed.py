@@ -72,6 +72,8 @@ class TickFeed:
         """None: never appended anything, and where to begin is not known yet."""
         self.gap: Gap | None = None
         self.in_flight = False
+        self.ending = False
+        """The terminal said that nothing new will come: what one more answer lacks is not there."""
         self.finished = False
         self.epoch = 0
         """Grows when the cursor is made anew: answers asked for before belong to nothing."""

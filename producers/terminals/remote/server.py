@@ -91,6 +91,8 @@ class TerminalServer:
     def close(self) -> None:
         """Stop listening and end all connections; the HostClient stays its owner's."""
         self._closing = True
+        with contextlib.suppress(OSError):  # wakes `accept` at once where the system can
+            self._listener.shutdown(socket.SHUT_RDWR)
         if self._acceptor.is_alive():
             self._acceptor.join()
         self._listener.close()

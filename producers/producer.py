@@ -12,13 +12,13 @@ from typing import Any
 from events.log import Log, LogError, LogUnavailable, WriterHeld, partition_of
 from producers.append import Writer
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.server_time import HostTime, ServerTime
 from producers.pollers.account import AccountPoller
 from producers.pollers.candles import CandlePoller
 from producers.pollers.connection import Attached, Connection
 from producers.pollers.context import Context, ProducerOptions
 from producers.pollers.deals import DealFeed
 from producers.pollers.instruments import InstrumentPoller
+from producers.pollers.server_time import HostTime, ServerTime
 from producers.pollers.ticks import TickPoller
 from producers.pulse import Pulse
 from producers.report import Report, SymbolReport

@@ -11,7 +11,7 @@ from typing import Any
 from events.event import Event
 from events.log import WriterHeld
 from events.operations import TerminalDown, TerminalUp
-from producers.clock.finding import find_clock
+from producers.pollers.clock_finding import find_clock
 from producers.pollers.context import Context
 from producers.spool.file import SpoolFull, SpoolUnusable
 from producers.terminals.attach import SymbolsRefused, WrongAccount

@@ -14,7 +14,7 @@ from events.market import Instrument
 from events.operations import GapHealed
 from events.ticks import BATCH_TICKS_MAX
 from producers.append import Writer
-from producers.clock.server_time import ServerTime
+from producers.pollers.server_time import ServerTime
 from producers.pollers.translate import Reading
 from producers.report import Report
 from producers.spool.file import SPOOL_BYTES_MAX, Known, Spool

@@ -31,6 +31,11 @@ class Outage(BaseModel):
             raise ValueError("an outage ends after it begins: until_utc_ms > from_utc_ms")
         return self
 
+    @property
+    def healed_utc_ms(self) -> int:
+        """When everything that was missed has appeared."""
+        return self.until_utc_ms + int(self.back_fill_after_s * 1000)
+
 
 class RecordedOptions(BaseModel):
     """A terminal that plays tick files: account, trading and faults as in the simulated one."""

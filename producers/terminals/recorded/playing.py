@@ -10,21 +10,35 @@ from producers.terminals.simulated.server_clock import VirtualClock
 
 OUTAGE_REAL_S = 2.0
 """What an outage takes at full speed, so that pollers can see the link down."""
+CREEP_MS = 10_000
+"""How far time goes for a reader that asks for times the server's clock does not show yet."""
 
 
 class Playing:
     """Moves the virtual clock of a terminal at full speed: a reader that asks for more than was
     shown gets so many ticks more, and time goes on to the last of them.
 
-    Time stops at the beginning of an outage and runs through it, whoever reads. When everybody
-    who reads has everything, time goes to the end: past the last tick of any file and every
-    back-fill. Not thread-safe: the terminal calls it under its lock.
+    Time stops at the beginning of an outage and runs through it, whoever reads. It stops where
+    the server's clock is put back, and goes slowly on until readers have noticed: the second
+    showing of an hour lies behind what they have. When everybody who reads has everything, time
+    goes to the end: past the last tick of any file and every back-fill. Not thread-safe: the
+    terminal calls it under its lock.
     """
 
     def __init__(
-        self, market: RecordedMarket, clock: VirtualClock, outages: Sequence[Outage]
+        self,
+        market: RecordedMarket,
+        clock: VirtualClock,
+        outages: Sequence[Outage],
+        *,
+        stops_utc_ms: Sequence[int] = (),
     ) -> None:
+        """`stops_utc_ms`: when the server's clock is put back."""
         self._market, self._clock = market, clock
+        self._stops = [*stops_utc_ms]
+        for outage in outages:  # what is shown before a back-fill is read before it
+            ends_ms = outage.until_utc_ms, outage.healed_utc_ms - 1
+            self._stops += [outage.from_utc_ms, *ends_ms]
         self._outages = sorted(outages, key=lambda outage: outage.from_utc_ms)
         healed = [outage.until_utc_ms + int(outage.back_fill_after_s * 1000) for outage in outages]
         self.end_utc_ms = max([market.last_utc_ms, *healed])
@@ -36,19 +50,24 @@ class Playing:
         self._exhausted.setdefault(symbol, False)
         self._leave_outage()
 
-    def reveal(self, symbol: str, count: int) -> None:
-        """Let time go on until `count` more ticks of a symbol were shown, or an outage begins."""
+    def reveal(self, symbol: str, count: int, *, ahead: bool = False) -> None:
+        """Let time go on until `count` more ticks of a symbol were shown, or to the next stop.
+
+        `ahead`: what the reader asks for lies ahead of the server's clock.
+        """
         now = self._clock.utc_ms()
         if self._clock.speed:
             return
-        begins = [o.from_utc_ms for o in self._outages if o.from_utc_ms > now]
+        stops = [stop for stop in self._stops if stop > now]
         target = self._market.time_after(symbol, now, count)
         if target is None:
             others = [self._market.time_after(name, now, 1) for name in self._exhausted]
             if any(time is not None for time in others):
                 return
             target = self.end_utc_ms
-        self._clock.advance_to(min([target, *begins]))
+        if ahead:
+            target = min(target, now + CREEP_MS)
+        self._clock.advance_to(min([target, *stops]))
         self._enter_outage()
 
     def reveal_until(self, utc_ms: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from events.ticks import TickArray
+from producers.clock.rules import ClockRule
 from producers.terminals.recorded.market import RecordedMarket
 from producers.terminals.recorded.options import MAX, RecordedOptions
 from producers.terminals.recorded.playing import Playing
@@ -53,7 +54,9 @@ class RecordedTerminal(SimulatedTerminal):
             sleep=sleep,
         )
         self._speed = 0.0 if options.speed == MAX else float(options.speed)
-        playing = Playing(market, clock, options.outages)
+        playing = Playing(
+            market, clock, options.outages, stops_utc_ms=_put_back(options.clock, market)
+        )
         self.end_utc_ms = playing.end_utc_ms
         self._playing = playing if options.speed == MAX else None
 
@@ -68,7 +71,8 @@ class RecordedTerminal(SimulatedTerminal):
             playing.asked(symbol)
             shown = self._shown_from(symbol, from_ms, count)
             if shown < count:
-                playing.reveal(symbol, count - shown)
+                ahead = from_ms > self.server_clock.server_ms(self.clock.utc_ms())
+                playing.reveal(symbol, count - shown, ahead=ahead)
             rows: TickArray | None = super().copy_ticks_from(*args, **kwargs)
             if rows is not None:  # the call may have failed
                 playing.answered(symbol, full=len(rows) >= count)
@@ -140,6 +144,12 @@ def _simulated(
         trader=options.trader,
         faults=(*outages, *options.faults),
     )
+
+
+def _put_back(clock: str, market: RecordedMarket) -> list[int]:
+    """When the server's clock is put back while files play."""
+    switches = ClockRule.parse(clock).changes(market.first_utc_ms, market.last_utc_ms + 1)
+    return [switch.utc_ms for switch in switches if switch.back]
 
 
 def _specs(options: RecordedOptions, market: RecordedMarket) -> list[SymbolSpec]:

@@ -39,9 +39,7 @@ def build_module(terminal: Terminal) -> ModuleType:
     one_at_a_time = threading.RLock()  # the real module holds the interpreter lock in each call
     for name in FUNCTIONS:
         setattr(module, name, _function(getattr(terminal, name), one_at_a_time, module, name))
-    helpers: dict[str, Callable[..., Any]] = {"Buy": _buy, "Sell": _sell, "Close": _close}
-    for name, helper in helpers.items():
-        setattr(module, name, _helper(helper, module, name))
+    vars(module).update(_helpers(module))
     for name, value in {**mt5.EXPORTED, **STRUCTS}.items():
         setattr(module, name, value)
     vars(module).update(__version__=mt5.MODULE_VERSION, __author__=mt5.MODULE_AUTHOR)
@@ -80,12 +78,43 @@ def _function(
     return function
 
 
-def _helper(helper: Callable[..., Any], module: ModuleType, name: str) -> Callable[..., Any]:
-    """One of the module's three helpers, which call its functions by their current names."""
-    call = functools.partial(helper, module)
-    functools.update_wrapper(call, helper)
-    call.__name__, call.__module__ = name, module.__name__  # type: ignore[attr-defined] # partial
-    return call
+def _helpers(module: Any) -> dict[str, Callable[..., Any]]:
+    """The module's three helpers, written in Python there too: they call its functions by their
+    current names."""
+
+    def Buy(
+        symbol: str,
+        volume: float,
+        price: float | None = None,
+        *,
+        comment: str | None = None,
+        ticket: int | None = None,
+    ) -> Any:
+        """Buy at `price`, or at the market."""
+        return _open(module, mt5.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
+
+    def Sell(
+        symbol: str,
+        volume: float,
+        price: float | None = None,
+        *,
+        comment: str | None = None,
+        ticket: int | None = None,
+    ) -> Any:
+        """Sell at `price`, or at the market."""
+        return _open(module, mt5.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
+
+    def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> Any:
+        """Close the positions of a symbol, or one: True, False (none), "Partially", None (lost).
+
+        Fails with TypeError when positions_get gives None, as the real helper does.
+        """
+        return _close(module, symbol, comment, ticket)
+
+    helpers: tuple[Callable[..., Any], ...] = (Buy, Sell, Close)
+    for helper in helpers:
+        helper.__module__, helper.__qualname__ = MODULE_NAME, helper.__name__
+    return {helper.__name__: helper for helper in helpers}
 
 
 def _deal(module: Any, side: int, symbol: str, volume: float, price: float, **extra: Any) -> Any:
@@ -109,32 +138,6 @@ def _deal_at_market(module: Any, side: int, symbol: str, volume: float, **extra:
     return result
 
 
-def _buy(
-    module: Any,
-    symbol: str,
-    volume: float,
-    price: float | None = None,
-    *,
-    comment: str | None = None,
-    ticket: int | None = None,
-) -> Any:
-    """Buy at `price`, or at the market."""
-    return _open(module, module.ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
-
-
-def _sell(
-    module: Any,
-    symbol: str,
-    volume: float,
-    price: float | None = None,
-    *,
-    comment: str | None = None,
-    ticket: int | None = None,
-) -> Any:
-    """Sell at `price`, or at the market."""
-    return _open(module, module.ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
-
-
 def _open(module: Any, side: int, symbol: str, volume: float, price: float | None,
           comment: str | None, ticket: int | None) -> Any:  # fmt: skip
     extra = {"comment": comment, "position": ticket}
@@ -143,13 +146,7 @@ def _open(module: Any, side: int, symbol: str, volume: float, price: float | Non
     return _deal_at_market(module, side, symbol, volume, **extra)
 
 
-def _close(
-    module: Any, symbol: str, *, comment: str | None = None, ticket: int | None = None
-) -> Any:
-    """Close the positions of a symbol, or one: True, False (none), "Partially", None (lost).
-
-    Fails with TypeError when positions_get gives None, as the real helper does.
-    """
+def _close(module: Any, symbol: str, comment: str | None, ticket: int | None) -> Any:
     by = {"symbol": symbol} if ticket is None else {"ticket": ticket}
     tried = done = 0
     for position in module.positions_get(**by):

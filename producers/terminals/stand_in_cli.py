@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +55,35 @@ def run_on_simulator(
 def run_script(script: str, arguments: tuple[str, ...], *, as_module: bool = False) -> None:
     """Run a script or module as `__main__`, as Python itself would.
 
-    Raises click.UsageError when there is no such script; SystemExit and errors of the script pass.
+    Raises click.UsageError when there is no such script, SystemExit with the script's own code,
+    or with 1 after an error of the script, whose traceback is shown.
     """
+    if not as_module and not Path(script).is_file():
+        raise click.UsageError(f"no script {script}: give the path of a Python file")
     argv, path = sys.argv, list(sys.path)
+    sys.path.insert(0, "" if as_module else str(Path(script).resolve().parent))
+    sys.argv = [script, *arguments]
     try:
         if as_module:
-            sys.path.insert(0, "")
-            sys.argv = [script, *arguments]
             runpy.run_module(script, run_name="__main__", alter_sys=True)
-            return
-        file = Path(script)
-        if not file.is_file():
-            raise click.UsageError(f"no script {script}: give the path of a Python file")
-        sys.path.insert(0, str(file.resolve().parent))
-        sys.argv = [script, *arguments]
-        runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_path(script, run_name="__main__")
+    except Exception as error:
+        _show(error)
+        raise SystemExit(1) from error
     finally:
         sys.argv, sys.path[:] = argv, path
+
+
+def _show(error: Exception) -> None:
+    """The traceback from the script's own first line on."""
+    frames = error.__traceback__
+    ours = {__file__, runpy.__file__}
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename in ours or "runpy" in frames.tb_frame.f_code.co_filename
+    ):
+        frames = frames.tb_next
+    traceback.print_exception(error.with_traceback(frames))
 
 
 def _terminal(given: dict[str, Any]) -> Terminal:
@@ -114,11 +127,11 @@ def _simulated(given: dict[str, Any]) -> Terminal:
     from producers.clock.rules import ClockRule
     from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
 
-    speed = given["speed"].lower().removesuffix("x")
+    speed = given["speed"].lower()
     if speed == "max":
         raise click.UsageError("--speed max plays tick files (--ticks): a simulation has no end")
     fields: dict[str, Any] = {
-        "seed": given["seed"], "clock": str(ClockRule.parse(given["clock"])), "speed": speed,
+        "seed": given["seed"], "clock": str(ClockRule.parse(given["clock"])), "speed": speed.removesuffix("x"),
         "account": _account(given),
     }  # fmt: skip
     if given["symbols"]:

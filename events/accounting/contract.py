@@ -95,7 +95,10 @@ class Contract:
             tick_size=instrument.tick_size,
             currency_base=instrument.currency_base,
             currency_profit=instrument.currency_profit,
-            currency_margin=instrument.currency_margin or instrument.currency_base,
+            currency_margin=instrument.currency_margin
+            or margin_currency(
+                instrument.calc_mode, instrument.currency_base, instrument.currency_profit
+            ),
             tick_value=instrument.tick_value,
             margin_initial=instrument.margin_initial,
             margin_hedged=instrument.margin_hedged,
@@ -156,6 +159,12 @@ class Contract:
             yearly = rate / 100 * price * self.contract_size * volume_lots
             return yearly / DAYS_OF_YEAR, self.currency_profit
         return 0.0, ""
+
+
+def margin_currency(calc_mode: int, currency_base: str, currency_profit: str) -> str:
+    """The currency margin is computed in where the symbol names none: the base currency where
+    the volume alone decides, else that of the price."""
+    return currency_base if calc_mode in _NO_PRICE else currency_profit
 
 
 def swap_nights(ending_weekday: int, rollover_weekday: int) -> int:

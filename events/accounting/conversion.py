@@ -9,7 +9,7 @@ Quote = tuple[Any, Any]
 """(bid, ask); floats or arrays of equal length."""
 
 BRIDGES = ("USD", "EUR")
-"""Currencies a conversion may go through when no direct pair is offered."""
+"""Currencies a conversion without a direct pair goes through first, before any other."""
 
 
 class MissingRate(ValueError):
@@ -26,6 +26,8 @@ class Rates:
     ) -> None:
         self._pairs = pairs
         self._quote = quote
+        known = sorted({currency for pair in pairs for currency in pair} - set(BRIDGES))
+        self._bridges = (*BRIDGES, *known)
 
     def rate(self, source: str, target: str, *, side: int) -> Any:
         """What one unit of `source` is in `target`. A long position (side 0) converts at the bid
@@ -35,7 +37,7 @@ class Rates:
         direct = self._direct(source, target, side)
         if direct is not None:
             return direct
-        for bridge in BRIDGES:
+        for bridge in self._bridges:
             if bridge in (source, target):
                 continue
             first = self._direct(source, bridge, side)
@@ -53,7 +55,7 @@ class Rates:
         direct = self._pair(source, target)
         if direct:
             return (direct,)
-        for bridge in BRIDGES:
+        for bridge in self._bridges:
             first, second = self._pair(source, bridge), self._pair(bridge, target)
             if first and second:
                 return (first, second)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from events.ticks import TickArray
 from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
-from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
+from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal, TickOptions
 from producers.terminals.simulated.server_clock import ServerClock, VirtualClock
 
 HOUR_MS = 3_600_000
@@ -124,7 +124,7 @@ def test_weeks_of_the_server_end_at_midnight_in_winter_and_summer() -> None:
 def test_a_range_holds_exactly_the_ticks_with_labels_inside(
     from_s: int, length_s: int, moment: int
 ) -> None:
-    terminal = terminal_at(moment + 4 * HOUR_MS)
+    terminal = terminal_at(moment + 4 * HOUR_MS, ticks=TickOptions(rate=0.1))
     low = terminal.server_clock.server_ms(moment) // 1000 + from_s
     shown = terminal.copy_ticks_range("BTCUSD", low, low + length_s, -1)
     own = raw(terminal, "BTCUSD", moment - 12 * HOUR_MS, moment + 4 * HOUR_MS + 1).copy()

@@ -95,7 +95,7 @@ def _cfd(
         path=f"{folder}\\{name}",
         currency_base=base,
         currency_profit="USD",
-        currency_margin="USD" if base == "USD" else base,
+        currency_margin="USD",
         digits=digits,
         contract_size=size,
         calc_mode=mt5.SYMBOL_CALC_MODE_CFDLEVERAGE,
@@ -156,14 +156,23 @@ CATALOGUE: dict[str, SymbolSpec] = {
 """What the simulated broker offers when nothing else is asked, by canonical name."""
 
 
+CURRENCIES = frozenset(
+    currency
+    for spec in CATALOGUE.values()
+    if spec.calc_mode == mt5.SYMBOL_CALC_MODE_FOREX
+    for currency in (spec.currency_base, spec.currency_profit)
+)
+"""Currencies that the catalogue's pairs convert into each other."""
+
+
 def guess_spec(name: str, *, price: float, digits: int) -> SymbolSpec:
     """A spec for a symbol met in a tick file: the catalogue's where the name begins with one of
-    its names (`EURUSD.raw`), else a plain instrument of six letters or a CFD in US dollars."""
+    its names (`EURUSD.raw`), else a pair of two currencies or a CFD in US dollars."""
     for known in sorted(CATALOGUE, key=len, reverse=True):
         if name.upper().startswith(known):
             return CATALOGUE[known].model_copy(update={"name": name, "price": price})
     letters = name.upper()[:6]
-    if len(letters) == 6 and letters.isalpha():
+    if letters[:3] in CURRENCIES and letters[3:] in CURRENCIES:
         spec = _forex(letters, price)
         return spec.model_copy(update={"name": name, "digits": digits})
     return _cfd(name, price, base="USD", digits=digits, size=1, folder="CFD")

@@ -20,6 +20,7 @@ from events.accounting import (
     account_figures,
     symbol_margin,
 )
+from events.accounting.contract import margin_currency
 from events.accounting.conversion import currency_pairs
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.market.generated import Market
@@ -42,7 +43,8 @@ def contract_of(spec: SymbolSpec) -> Contract:
         tick_size=spec.step,
         currency_base=spec.currency_base,
         currency_profit=spec.currency_profit,
-        currency_margin=spec.currency_margin or spec.currency_base,
+        currency_margin=spec.currency_margin
+        or margin_currency(spec.calc_mode, spec.currency_base, spec.currency_profit),
         margin_initial=spec.margin_initial,
         margin_hedged=hedged,
         margin_hedged_use_leg=spec.margin_hedged_use_leg,
@@ -122,15 +124,17 @@ class Valuer:
         rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
         return float(rates.rate(source, self._account.currency, side=side))
 
-    def conversion_symbols(self, symbol: str) -> tuple[str, ...]:
-        """Symbols whose prices turn this symbol's profit and margin into account currency."""
-        contract = self._contracts[symbol]
+    def require_conversions(self) -> None:
+        """Raises ValueError when a symbol's money cannot become account currency."""
         rates = Rates(self._pairs, lambda _: None)
-        needed = [
-            *rates.symbols(contract.currency_profit, self._account.currency),
-            *rates.symbols(contract.currency_margin, self._account.currency),
-        ]
-        return tuple(dict.fromkeys(needed))
+        account = self._account.currency
+        for name, contract in self._contracts.items():
+            for currency in (contract.currency_profit, contract.currency_margin):
+                if currency != account and not rates.symbols(currency, account):
+                    raise ValueError(
+                        f"symbol {name}: nothing converts {currency} into the account's"
+                        f" {account}: offer a pair of them, or use another account currency"
+                    )
 
     def closing_price(self, symbol: str, side: int, utc_ms: int) -> float | None:
         """The price at which a position of a side would close now."""

@@ -87,6 +87,8 @@ class TerminalCore:
         self._servers: dict[int, TradeServer] = {}
         self.accounts = {a.login: a for a in (options.account, *options.other_accounts)}
         self.login_now = options.account.login
+        for login in self.accounts:
+            self._server_of(login).valuer.require_conversions()
         self._start_trader()
 
     # For hosts, tests and benchmarks; the module itself has none of these ----------------------
@@ -126,20 +128,7 @@ class TerminalCore:
     @property
     def broker(self) -> TradeServer:
         """The trade server of the account that is logged in."""
-        account = self.accounts[self.login_now]
-        server = self._servers.get(account.login)
-        if server is None:
-            valuer = Valuer(self.specs, Quotes(self.market), account)
-            server = TradeServer(
-                account,
-                valuer,
-                self.market,
-                self.server_clock,
-                start_utc_ms=self.started_utc_ms,
-                execution_ms=self.options.execution_ms,
-            )
-            self._servers[account.login] = server
-        return server
+        return self._server_of(self.login_now)
 
     def last_error(self) -> tuple[int, str]:
         """Code and text of the last call."""
@@ -255,6 +244,21 @@ class TerminalCore:
         if kind == "none":
             raise CallFailed(mt5.RES_E_FAIL)
         return value[:0] if kind == "empty" else value[: len(value) // 2]
+
+    def _server_of(self, login: int) -> TradeServer:
+        server = self._servers.get(login)
+        if server is None:
+            account = self.accounts[login]
+            server = TradeServer(
+                account,
+                Valuer(self.specs, Quotes(self.market), account),
+                self.market,
+                self.server_clock,
+                start_utc_ms=self.started_utc_ms,
+                execution_ms=self.options.execution_ms,
+            )
+            self._servers[login] = server
+        return server
 
     def _start_trader(self) -> None:
         trader = self.options.trader

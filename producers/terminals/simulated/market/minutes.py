@@ -18,7 +18,7 @@ from producers.terminals.simulated.symbols import SymbolSpec
 
 Int64Array = npt.NDArray[np.int64]
 
-OCTAVES = 20  # the walk's longest wave: 2**20 minutes, two years
+OCTAVES = 18  # the walk's longest wave: 2**18 minutes, half a year
 DAYS_KEPT_MAX = 450
 _SALT_COUNT, _SALT_JITTER, _SALT_BURST, _SALT_CLOSE, _SALT_HIGH, _SALT_LOW = range(100, 106)
 

@@ -131,7 +131,8 @@ def _simulated(given: dict[str, Any]) -> Terminal:
     if speed == "max":
         raise click.UsageError("--speed max plays tick files (--ticks): a simulation has no end")
     fields: dict[str, Any] = {
-        "seed": given["seed"], "clock": str(ClockRule.parse(given["clock"])), "speed": speed.removesuffix("x"),
+        "seed": given["seed"], "clock": str(ClockRule.parse(given["clock"])),
+        "speed": speed.removesuffix("x"),
         "account": _account(given),
     }  # fmt: skip
     if given["symbols"]:

@@ -15,10 +15,23 @@ import click
 
 from events.durations import duration_option
 from events.processes import hold_lifeline
-from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
+from events.settings import (
+    Settings,
+    TerminalChoice,
+    TerminalKind,
+    TerminalSettings,
+    chosen_terminals,
+    load,
+    terminal_options,
+)
 
 if TYPE_CHECKING:  # loaded by the commands that need them
-    from events.running import RunOptions
+    from collections.abc import Mapping
+
+    from consumers.captured import Spans
+    from consumers.verify import Verification
+    from events.embedded import Servers
+    from events.running import Appended, RunOptions, Verify
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 130
 OUR_ROOMS = ("events", "producers", "consumers", "bridgectl", "__main__")
@@ -164,10 +177,121 @@ def up(
         _say_what_runs(options, settings)
         with servers(settings) as found:
             log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
-            result = run(options, found, verify=None)
+            result = run(options, found, verify=_verifier(found))
     if options.finite:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
         click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
+
+
+@cli.group()
+def verify() -> None:
+    """Compare what was captured with its source."""
+
+
+@verify.command("ticks")
+@terminal_options
+@click.option("--last", "last_s", callback=duration_option, metavar="1h", help="Only the newest.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Folder for data and logs.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def verify_ticks(
+    last_s: float | None, state_dir: Path | None, as_json: bool, **choice: Any
+) -> None:
+    """Pull ticks from the terminal again and compare them with the log and the database.
+
+    Tells missing, doubled, altered and unexpected ticks by symbol and hour; leaves with 3 when
+    there are any. Servers that are not configured and do not run are started for it.
+
+    \b
+    bridgectl verify ticks
+    bridgectl verify ticks --last 1h --symbols EURUSD
+    bridgectl verify ticks --terminal recorded --ticks EURUSD.csv.gz --json
+    """
+    from rich.console import Console
+
+    from consumers.verify import Verification
+    from events.embedded import servers
+
+    settings = load(bridge_state_dir=state_dir)
+    chosen = TerminalChoice(**choice)
+    with servers(settings) as found:
+        done = [
+            compared(one, found, only=one.symbols if chosen.symbols else (), last_s=last_s)
+            for one in chosen_terminals(settings, chosen)
+        ]
+    whole = Verification(
+        tuple(check for one in done for check in one.checks),
+        {symbol: why for one in done for symbol, why in one.not_checked.items()},
+    )
+    if as_json:
+        click.echo(json.dumps(whole.as_json()))
+    else:
+        Console().print(whole.table())
+    click.get_current_context().exit(0 if whole.ok and not whole.not_checked else EXIT_DIFFERS)
+
+
+def compared(
+    terminal: TerminalSettings,
+    found: Servers,
+    *,
+    only: tuple[str, ...] = (),
+    spans: Spans | None = None,
+    last_s: float | None = None,
+) -> Verification:
+    """What a terminal gives now, against log and database.
+
+    `spans` default to all that each place holds of the symbols (or its newest `last_s` seconds);
+    a recorded terminal is compared from its first tick to its last.
+    """
+    from consumers.captured import PLACES, Captured
+    from consumers.verify import Verification
+    from producers.truth import opened_truth
+
+    recorded = terminal.kind is TerminalKind.RECORDED
+    with Captured(found.redis_url, found.postgres_url, terminal.namespace) as captured:
+        symbols = only or tuple(captured.symbols() if spans is None else spans)
+        wanted: dict[str, Spans] = {
+            place: captured.spans(place, symbols, ended=recorded) if spans is None else spans
+            for place in PLACES
+        }
+        if last_s is not None:
+            wanted = {place: newest_part(one, last_s) for place, one in wanted.items()}
+        ends = [until for one in wanted.values() for _, until in one.values()]
+        if not ends and not recorded:
+            return Verification(not_checked={terminal.name: "nothing was captured"})
+        asked = () if recorded and not only else symbols
+        with opened_truth(terminal, asked, newest_server_ms=max(ends, default=0)) as truth:
+            if recorded and last_s is None:
+                wanted = dict.fromkeys(PLACES, truth.whole_spans())
+            return captured.compared(truth, wanted)
+
+
+def newest_part(spans: Spans, last_s: float) -> Spans:
+    """The last so many seconds of each span."""
+    last_ms = int(last_s * 1000)
+    return {one: (max(begin, until - last_ms), until) for one, (begin, until) in spans.items()}
+
+
+def _verifier(found: Servers) -> Verify:
+    """How `up` compares a run at its end."""
+    from consumers.captured import DATABASE, PLACES
+    from events.running import Verified
+
+    def verify_run(terminal: TerminalSettings, appended: Mapping[str, Appended]) -> Verified:
+        spans = {one: seen.span for one, seen in appended.items() if seen.span is not None}
+        done = compared(terminal, found, spans=spans)
+
+        def worst(count: str) -> int:
+            return max(done.total(count, place) for place in PLACES)
+
+        return Verified(
+            missing=worst("missing"),
+            duplicated=worst("doubled"),
+            altered=worst("altered") + worst("unexpected"),
+            checked=done.total("truth", DATABASE),
+            not_checked=dict(done.not_checked),
+        )
+
+    return verify_run
 
 
 def _say_what_runs(options: RunOptions, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from events.codec import TICKS, TICKS_HISTORY, decode
 from events.log import BEGIN, SOURCE, EntryId, Lane, Log, Slot, Stream
@@ -11,6 +11,34 @@ from events.ticks import TickBatch
 
 PAGE_ENTRIES_MAX = 50
 """Tick entries may hold megabytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Ticks of one symbol that were appended, and the span they lie in (server ms, both ends
+    included; None without a tick that has a time)."""
+
+    ticks: int = 0
+    first_server_ms: int | None = None
+    last_server_ms: int | None = None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """From the first to before the last millisecond: more ticks may share the last one."""
+        if self.first_server_ms is None or self.last_server_ms is None:
+            return None
+        return self.first_server_ms, self.last_server_ms
+
+    def with_batch(self, batch: TickBatch) -> Appended:
+        times = batch.ticks["time_msc"]
+        times = times[times > 0]
+        count = self.ticks + len(batch)
+        if not len(times):
+            return replace(self, ticks=count)
+        first, last = int(times.min()), int(times.max())
+        if self.first_server_ms is not None and self.last_server_ms is not None:
+            first, last = min(first, self.first_server_ms), max(last, self.last_server_ms)
+        return Appended(count, first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +69,9 @@ def log_ends(log: Log, names: Sequence[str]) -> LogEnds:
     return LogEnds(last_ids, entries_added)
 
 
-def count_appended(log: Log, name: str, before: LogEnds) -> dict[str, int]:
-    """Ticks that were appended to a namespace since `before`, by symbol."""
-    counts: dict[str, int] = {}
+def appended_since(log: Log, name: str, before: LogEnds) -> dict[str, Appended]:
+    """What was appended to a namespace since `before`, by symbol."""
+    counts: dict[str, Appended] = {}
     for partition in range(log.namespaces().get(name, 0)):
         slot = Slot(name, SOURCE, partition)
         for lane in (Lane.NORMAL, Lane.LOW):
@@ -51,12 +79,12 @@ def count_appended(log: Log, name: str, before: LogEnds) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _count_stream(log: Log, stream: Stream, before: LogEnds, counts: dict[str, int]) -> None:
+def _count_stream(log: Log, stream: Stream, before: LogEnds, counts: dict[str, Appended]) -> None:
     after = before.last_ids.get(stream, BEGIN)
     while page := log.read({stream: after}, count_max=PAGE_ENTRIES_MAX).get(stream):
         for entry in page:
             if entry.type.rpartition(".")[0] in (TICKS, TICKS_HISTORY):
                 batch = decode(entry)
                 assert isinstance(batch, TickBatch), "tick types decode to tick batches"
-                counts[batch.symbol] = counts.get(batch.symbol, 0) + len(batch)
+                counts[batch.symbol] = counts.get(batch.symbol, Appended()).with_batch(batch)
         after = page[-1].id

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from events.log import EntryId, Stream
+from events.running.counts import Appended
 from events.settings import TerminalSettings
 
 
@@ -17,12 +17,15 @@ class Verified:
     missing: int
     duplicated: int
     altered: int
+    """Other values at the same time, or ticks the terminal does not know."""
     checked: int
-    details: Sequence[Mapping[str, Any]] = ()
+    """Ticks that the terminal gave."""
+    not_checked: Mapping[str, str] = field(default_factory=dict)
+    """Symbol -> why nothing can be said of it."""
 
 
-Verify = Callable[[TerminalSettings, Mapping[Stream, EntryId]], Verified]
-"""Compare what a terminal gives with what was captured behind these places of the log."""
+Verify = Callable[[TerminalSettings, Mapping[str, Appended]], Verified]
+"""Compare what a terminal gives with what a run appended, by symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ class RunResult:
     def good(self) -> bool:
         """Everything stored, nothing missing, doubled or altered (as far as it was compared)."""
         wrong = [self._sum(name) for name in ("missing", "duplicated", "altered")]
-        return self.drained and not any(wrong)
+        unclear = any(one.verified and one.verified.not_checked for one in self.terminals)
+        return self.drained and not any(wrong) and not unclear
 
     def to_json(self) -> dict[str, Any]:
         names = ", ".join(one.terminal for one in self.terminals)

@@ -15,7 +15,7 @@ from events.processes import ProcessSpec
 from events.redis import open_log
 from events.redis.facts import ServerFacts, server_facts
 from events.running.bridge import Bridge, Ending
-from events.running.counts import LogEnds, count_appended, log_ends
+from events.running.counts import LogEnds, appended_since, log_ends
 from events.running.result import RunResult, TerminalResult, Verified, Verify
 from events.running.screen import PlainScreen, Screen, WindowScreen
 from events.settings import TerminalChoice, TerminalKind, TerminalSettings
@@ -187,11 +187,12 @@ def _result(
         symbol: count - earlier.get(symbol, 0)
         for symbol, count in _stored(dsn, [name])[name].items()
     }
-    verified: Verified | None = verify(terminal, before.last_ids) if verify is not None else None
+    appended = appended_since(opened, name, before)
+    verified: Verified | None = verify(terminal, appended) if verify is not None else None
     return TerminalResult(
         terminal=name,
         kind=terminal.kind.value,
-        ticks_appended=count_appended(opened, name, before),
+        ticks_appended={symbol: one.ticks for symbol, one in appended.items()},
         ticks_stored=stored,
         verified=verified,
     )

@@ -1,0 +1,143 @@
+"""What a terminal says now about ticks that were captured before, for verification."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from events.settings import TerminalKind, TerminalSettings
+from events.ticks import TICK_DTYPE, TickArray
+from producers.terminals import constants as mt5
+from producers.terminals.attach import Attached, Attachment
+from producers.terminals.client import HostLimits, open_client
+from producers.terminals.configured import terminal_spec
+from producers.terminals.interface import Priority, Reply, TerminalClient
+from producers.terminals.spec import TerminalSpec
+
+PAGE_S = 3_600
+"""Server time asked for at once: keeps answers small and other callers served."""
+CALL_WAIT_S = 120.0
+UP_WAIT_S = 90.0
+TRIES_MAX = 6
+"""A terminal that loads history from its broker first answers with None, nothing or a part."""
+PAUSE_S = 0.25
+END_S = 4_000_000_000
+"""A server time that no recording reaches (year 2096)."""
+AHEAD_MS = 15 * 3_600_000
+"""No server's clock is further behind UTC."""
+
+
+class TruthUnavailable(RuntimeError):
+    """The terminal does not give what must be compared. The message names the symbol."""
+
+
+class TerminalTicks:
+    """Ticks as the terminal gives them now.
+
+    `names` maps canonical symbols to the broker's. With `settle` an answer is believed when two
+    in a row are equal (terminals that load from a broker).
+    """
+
+    def __init__(
+        self,
+        client: TerminalClient,
+        names: Mapping[str, str],
+        *,
+        settle: bool,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._names = dict(names)
+        self._settle = settle
+        self._sleep = sleep
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+    def ticks(self, symbol: str, from_server_ms: int, until_server_ms: int) -> TickArray:
+        """Every tick with from <= time_msc < until (server clock).
+
+        Raises TruthUnavailable, TerminalLost.
+        """
+        begin_s, end_s = from_server_ms // 1000, -(-until_server_ms // 1000)
+        parts = [np.zeros(0, TICK_DTYPE)]
+        for page_s in range(begin_s, end_s, PAGE_S):
+            until_s = min(page_s + PAGE_S, end_s)
+            rows = self._pulled(symbol, page_s, until_s)
+            # Whether a terminal counts its upper bound in is not documented: cut it ourselves.
+            times = rows["time_msc"]
+            parts.append(rows[(times >= page_s * 1000) & (times < until_s * 1000)])
+        rows = np.concatenate(parts)
+        times = rows["time_msc"]
+        return rows[(times >= from_server_ms) & (times < until_server_ms)]
+
+    def whole_spans(self) -> dict[str, tuple[int, int]]:
+        """From the first tick that a recorded terminal has of each symbol to its last (server
+        ms, end excluded)."""
+        spans = {}
+        for symbol, name in self._names.items():
+            first = self._call("copy_ticks_from", name, 0, 1, mt5.COPY_TICKS_ALL).value
+            self._call("copy_ticks_range", name, END_S, END_S + 1, mt5.COPY_TICKS_ALL)
+            last = self._call("symbol_info_tick", name).value
+            if first is None or not len(first) or last is None:
+                raise TruthUnavailable(f"{symbol}: the recorded terminal shows no ticks of it")
+            spans[symbol] = int(first[0]["time_msc"]), int(last.time_msc) + 1
+        return spans
+
+    def _pulled(self, symbol: str, from_s: int, until_s: int) -> TickArray:
+        """One page, asked for again until the terminal has loaded it."""
+        name, before, error = self._names[symbol], None, ""
+        for attempt in range(TRIES_MAX):
+            if attempt:
+                self._sleep(PAUSE_S * 2 ** (attempt - 1))
+            reply = self._call("copy_ticks_range", name, from_s, until_s, mt5.COPY_TICKS_ALL)
+            if reply.unknown:
+                error, before = reply.error[1], None
+                continue
+            rows: TickArray = reply.value
+            if not self._settle or (before is not None and len(before) == len(rows)):
+                return rows
+            before = rows
+        raise TruthUnavailable(
+            f"{symbol}: the terminal does not give its ticks of server second {from_s} to "
+            f"{until_s} ({error or 'answers keep changing'}): is it connected?"
+        )
+
+    def _call(self, method: str, *args: object) -> Reply:
+        return self._client.call(method, *args, priority=Priority.HISTORY, timeout_s=CALL_WAIT_S)
+
+
+@contextmanager
+def opened_truth(
+    terminal: TerminalSettings, symbols: tuple[str, ...], *, newest_server_ms: int
+) -> Iterator[TerminalTicks]:
+    """A terminal of its own process to compare with, attached and with its symbols selected
+    (without symbols: all it has, for a recorded terminal).
+
+    A simulated terminal is made anew from the same seed, at a time when everything up to
+    `newest_server_ms` has happened. Raises NotSent (with the cause), TerminalLost.
+    """
+    made_up = terminal.kind in (TerminalKind.SIMULATED, TerminalKind.RECORDED)
+    spec = _told_all(terminal_spec(terminal), newest_server_ms)
+    attachment = Attachment(spec, symbols=symbols, aliases=terminal.aliases)
+    with open_client(spec, limits=HostLimits(call_s=CALL_WAIT_S), attach=attachment) as client:
+        client.wait_until_up(UP_WAIT_S)
+        attached = client.attached
+        assert isinstance(attached, Attached), "an attached client knows what it is attached to"
+        names = attached.symbols or {one.name: one.name for one in client.call("symbols_get").value}
+        yield TerminalTicks(client, names, settle=not made_up)
+
+
+def _told_all(spec: TerminalSpec, newest_server_ms: int) -> TerminalSpec:
+    """The spec of a made-up terminal for which everything captured lies in the past."""
+    options = dict(spec.options)
+    if spec.kind == "recorded":
+        options["speed"] = "max"
+    elif spec.kind == "simulated":
+        now_ms = time.time_ns() // 1_000_000
+        options["start_utc_ms"] = max(now_ms, newest_server_ms + AHEAD_MS)
+    return spec.model_copy(update={"options": options})

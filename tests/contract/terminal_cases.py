@@ -19,7 +19,12 @@ from pydantic import SecretStr
 
 from events.ticks import TickArray
 from producers.terminals.recorded import RecordedOptions, RecordedTerminal
-from producers.terminals.simulated import AccountOptions, SimulatedOptions, SimulatedTerminal
+from producers.terminals.simulated import (
+    AccountOptions,
+    SimulatedOptions,
+    SimulatedTerminal,
+    TickOptions,
+)
 from producers.terminals.stand_in import build_module
 
 LOGIN, SERVER, PASSWORD = 5_000_001, "Simulated-Demo", "simulated"
@@ -70,7 +75,8 @@ FILE_HOURS = 30
 @lru_cache(maxsize=1)
 def _recording() -> TickArray:
     """The simulated terminal's ticks around the start, in UTC."""
-    terminal = SimulatedTerminal(simulated_options(symbols=(SYMBOL,)))
+    thin = TickOptions(rate=0.2)  # the file is read anew for every test
+    terminal = SimulatedTerminal(simulated_options(symbols=(SYMBOL,), ticks=thin))
     begin_ms = START_UTC_MS - FILE_HOURS * 3_600_000
     return terminal.market.ticks(SYMBOL, begin_ms, START_UTC_MS + 3_600_000).copy()
 

@@ -117,7 +117,12 @@ def consume(
 @click.option("--check", "only_check", is_flag=True, help="Only say whether there is work to do.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def migrate(only_check: bool, as_json: bool) -> None:
-    """Bring the database to this program's schema (forward only)."""
+    """Bring the database to this program's schema (forward only).
+
+    \b
+    bridgectl migrate
+    bridgectl migrate --check --json
+    """
     dsn = _postgres(load())
     state = postgres.current(dsn) if only_check else postgres.migrate(dsn)
     if as_json:

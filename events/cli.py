@@ -120,6 +120,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check everything the bridge depends on: a line each, ok or cause and cure.
 
     Leaves with 1 when something keeps the bridge from working.
+
+    \b
+    bridgectl doctor
+    bridgectl doctor --json
     """
     from events.health import Finding, Verdict, machine_findings, server_findings, windows_findings
 

@@ -163,9 +163,6 @@ class Settings(BaseSettings):
     account_idle_interval_s: float = setting(
         1.0, "The same while none are.", SECONDS, ge=0.01, le=3600
     )
-    deals_interval_s: float = setting(
-        1.0, "Pause between two looks at deals and orders done.", SECONDS, ge=0.01, le=3600
-    )
     instrument_interval_s: float = setting(
         300.0, "Pause between two looks at the facts of symbols.", "seconds, 1 to 86400",
         ge=1, le=86_400,

@@ -44,9 +44,9 @@ LAZY: dict[str, tuple[str, str]] = {
     "status": ("events.cli:status", "Terminals, clock, lanes, groups, lag, last error."),
     "tail": ("events.cli:tail", "Show the events of the log, decoded."),
     "doctor": ("events.cli:doctor", "Check what the bridge needs: ok, or cause and cure."),
-    "init": ("producers.setup_cli:init", "Find terminal, account and clock; write settings."),
-    "probe": ("producers.setup_cli:probe", "Measure a terminal (read only); write calibration."),
-    "autostart": ("producers.setup_cli:autostart", "Start the bridge when you log on."),
+    "init": ("producers.setup.cli:init", "Find terminal, account and clock; write settings."),
+    "probe": ("producers.setup.cli:probe", "Measure a terminal (read only); write calibration."),
+    "autostart": ("producers.setup.cli:autostart", "Start the bridge when you log on."),
     "import": ("producers.import_cli:import_command", "Append tick files to the log."),
     "sandbox": (
         "producers.terminals.stand_in_cli:run_on_simulator",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from events.settings import BadSettings, TerminalKind, TerminalSettings
+from producers.terminals.calibration import read_simulated_options
 from producers.terminals.spec import TerminalSpec
 
 DEMO_TRADER: dict[str, Any] = {}
@@ -47,6 +49,8 @@ def terminal_spec(terminal: TerminalSettings) -> TerminalSpec:
 
 def _options(terminal: TerminalSettings) -> dict[str, Any]:
     options = dict(terminal.options)
+    if (calibration := options.pop("calibration", None)) is not None:
+        options = {**_calibrated(str(calibration)), **options}
     if terminal.clock:
         options.setdefault("clock", terminal.clock)
     if terminal.kind is TerminalKind.SIMULATED:
@@ -54,6 +58,14 @@ def _options(terminal: TerminalSettings) -> dict[str, Any]:
         options.setdefault("trader", DEMO_TRADER)
         options["speed"] = _simulated_speed(str(options.get("speed", 1.0)))
     return options
+
+
+def _calibrated(path: str) -> dict[str, Any]:
+    """What `bridgectl probe` found out about a real terminal."""
+    try:
+        return read_simulated_options(Path(path).expanduser())
+    except (OSError, ValueError) as error:
+        raise BadSettings([f"calibration: {error}"]) from error
 
 
 def _simulated_speed(text: str) -> float:

@@ -219,17 +219,17 @@ def _with_silence(
     new: BoolArray,
     limits: CursorLimits,
 ) -> CursorState:
-    """Note a gap when the first tick that goes on comes after a long silence."""
+    """Note a gap when the ticks that go on come after, or hold, a long silence."""
     if before.hi_msc is None or before.catching_up:
         return after
     onward = answer.times[new & (answer.times > before.hi_msc)]
-    if not len(onward):
+    reach = np.maximum.accumulate(np.concatenate(([before.hi_msc], onward)))
+    silences_s = np.diff(reach) // 1000
+    if not len(silences_s) or int(silences_s.max()) <= limits.silence_s:
         return after
-    silence_s = (int(onward[0]) - before.hi_msc) // 1000
-    if silence_s <= limits.silence_s:
-        return after
-    back_s = limits.keep_s if silence_s >= limits.settle_s else limits.deep_s
-    from_s = max(before.complete_s, before.hi_msc // 1000 - back_s)
+    first = int(np.argmax(silences_s > limits.silence_s))
+    back_s = limits.keep_s if silences_s.max() >= limits.settle_s else limits.deep_s
+    from_s = max(before.complete_s, int(reach[first]) // 1000 - back_s)
     return after.with_gap(Gap(from_s, after.hi_msc))
 
 

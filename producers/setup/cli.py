@@ -146,7 +146,11 @@ def install(only_print: bool, arguments: tuple[str, ...]) -> None:
 
 @autostart.command()
 def remove() -> None:
-    """Do not start the bridge at logon any more."""
+    """Do not start the bridge at logon any more.
+
+    \b
+    bridgectl autostart remove
+    """
     logon.remove(logon.plan(sys.platform, folder=Path.cwd()))
     click.echo("the bridge does not start at logon any more", err=True)
 

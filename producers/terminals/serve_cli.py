@@ -16,6 +16,7 @@ from events.program_log import start_program_log, stop_program_log
 from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
 from producers.terminals.attach import Attachment
 from producers.terminals.client import HostLimits, HostState, open_client
+from producers.terminals.configured import terminal_spec
 from producers.terminals.remote import identity
 from producers.terminals.remote.server import TerminalServer
 from producers.terminals.spec import TerminalSpec
@@ -166,7 +167,7 @@ def _spec(settings: Settings, choice: TerminalChoice) -> TerminalSpec:
         raise ServeError(f"several terminals are configured: --terminal NAME, one of {names}")
     if terminals[0].kind.value == "remote":
         raise ServeError(f"{terminals[0].name} is a remote terminal: serve it where it runs")
-    return TerminalSpec.of(terminals[0])
+    return terminal_spec(terminals[0])
 
 
 def _introduce(facts: dict[str, object], new_token: str | None, *, as_json: bool) -> None:

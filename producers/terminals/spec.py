@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from producers.terminals.interface import Terminal
-
-if TYPE_CHECKING:  # a host reads no settings: it starts faster without them
-    from events.settings.terminals import TerminalSettings
 
 TerminalKind = Literal["native", "remote", "classic", "simulated", "recorded"]
 TradeMode = Literal["demo", "contest", "real"]
@@ -97,28 +94,6 @@ class TerminalSpec(BaseModel):
     def to_wire(self) -> str:
         """JSON with the secrets in it: for a pipe to our own child, never for a file or a log."""
         return json.dumps(_revealed(self))
-
-    @classmethod
-    def of(cls, settings: TerminalSettings) -> Self:
-        """The spec of a configured terminal. Raises pydantic.ValidationError (a ValueError)."""
-        far = settings.kind in ("remote", "classic")
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return cls(
-            name=settings.name,
-            kind=settings.kind.value,
-            login=settings.login,
-            password=settings.password,
-            server=settings.server or None,
-            trade_mode=settings.trade_mode.value if settings.trade_mode else None,
-            path=settings.path or None,
-            portable=settings.portable,
-            address=f"{host}:{settings.port}" if far else None,
-            token=settings.token,
-            tls=settings.tls,
-            tls_ca_file=settings.tls_ca or None,
-            tls_fingerprint=settings.tls_fingerprint or None,
-            options=settings.options,
-        )
 
     @classmethod
     def from_wire(cls, text: str) -> Self:

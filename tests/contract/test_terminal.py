@@ -15,6 +15,7 @@ from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals import structs
 from tests.contract import terminal_cases as cases
+from tests.contract.hosted_cases import HOSTED
 from tests.contract.terminal_cases import (
     CASES,
     CLOCK,
@@ -31,10 +32,13 @@ SERVER_NOW_S = (START_UTC_MS + ClockRule.parse(CLOCK).offset_s(START_UTC_MS) * 1
 FAR = SERVER_NOW_S + 86_400
 
 
-@pytest.fixture(params=sorted(CASES))
+ALL_CASES = CASES | HOSTED
+
+
+@pytest.fixture(params=sorted(ALL_CASES))
 def made(request: pytest.FixtureRequest) -> Iterator[TerminalUnderTest]:
     """A terminal nobody has initialised."""
-    with CASES[request.param]() as under_test:
+    with ALL_CASES[request.param]() as under_test:
         yield under_test
 
 
@@ -278,14 +282,20 @@ def test_ticks_of_one_kind_can_be_asked_for(under_test: TerminalUnderTest) -> No
     "arguments",
     [
         (SYMBOL, 1.5, 10, -1), (SYMBOL, "now", 10, -1), (7, SERVER_NOW_S, 10, -1),
-        (SYMBOL, np.int64(SERVER_NOW_S), 10, -1), (SYMBOL, SERVER_NOW_S, 10.0, -1),
-        (SYMBOL, SERVER_NOW_S, 10), (),
+        (SYMBOL, SERVER_NOW_S, 10.0, -1), (SYMBOL, SERVER_NOW_S, 10), (),
     ],
 )  # fmt: skip
 def test_arguments_of_wrong_types_are_refused(terminal: Any, arguments: tuple[Any, ...]) -> None:
     assert terminal.copy_ticks_from(*arguments) is None
     assert terminal.last_error()[0] == -2
     assert "nvalid" in terminal.last_error()[1]
+
+
+def test_numpy_numbers_are_refused(under_test: TerminalUnderTest) -> None:
+    need(under_test, cases.LOCAL)  # on a wire they become plain numbers
+    terminal = under_test.terminal
+    assert terminal.copy_ticks_from(SYMBOL, np.int64(SERVER_NOW_S), 10, -1) is None
+    assert terminal.last_error()[0] == -2
 
 
 def test_ticks_of_an_unknown_symbol_are_none(terminal: Any) -> None:

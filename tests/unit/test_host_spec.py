@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from events.settings import TerminalKind, TerminalSettings
+from producers.terminals.configured import terminal_spec
 from producers.terminals.interface import CALLS
 from producers.terminals.spec import SpecError, TerminalSpec, build_terminal
 
@@ -26,24 +27,19 @@ def test_secrets_cross_the_pipe_but_show_nowhere_else() -> None:
         assert "hush" not in text
 
 
-def test_a_configured_terminal_becomes_a_spec() -> None:
+def test_a_configured_remote_terminal_becomes_a_spec() -> None:
     settings = TerminalSettings(
         name="ftmo",
         kind=TerminalKind.REMOTE,
-        login=5,
-        server="FTMO-Demo",
         host="10.0.0.5",
         port=18813,
         token=SecretStr("0123456789abcdef"),
         tls_fingerprint="AB:" * 31 + "AB",
     )
-    spec = TerminalSpec.of(settings)
+    spec = terminal_spec(settings)
     assert spec.host_and_port() == ("10.0.0.5", 18813)
     assert spec.tls_fingerprint == "ab" * 32
     assert spec.with_tls
-    assert TerminalSpec.of(TerminalSettings(name="sim", kind=TerminalKind.SIMULATED)).kind == (
-        "simulated"
-    )
 
 
 @pytest.mark.parametrize(

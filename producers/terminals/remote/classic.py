@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from events.ticks import RATE_DTYPE, TICK_DTYPE
-from producers.terminals.interface import CALLS
+from producers.terminals.interface import CALLS, CALLS_STATE
 from producers.terminals.spec import SpecError
 from producers.terminals.structs import STRUCTS
 
@@ -95,7 +95,7 @@ class ClassicTerminal:
         self._module = module
         self._connection: Any = None
         self._bridge_call: Callable[..., Any] | None = None
-        self._error = (NOT_CONNECTED, "No IPC connection: not initialized")
+        self._error = (NOT_CONNECTED, "No IPC connection")
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in CALLS:
@@ -116,7 +116,7 @@ class ClassicTerminal:
         connection, self._connection, self._bridge_call = self._connection, None, None
         if connection is not None:
             connection.close()
-        self._error = (NOT_CONNECTED, "No IPC connection: shut down")
+        self._error = (NOT_CONNECTED, "No IPC connection")
 
     def _connect(self) -> bool:
         where = f"the classic server at {self._host}:{self._port}"
@@ -139,8 +139,8 @@ class ClassicTerminal:
 
     def _call(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._bridge_call is None:
-            self._error = (NOT_CONNECTED, "No IPC connection: not initialized")
-            return None
+            self._error = (NOT_CONNECTED, "No IPC connection")
+            return _nothing(method)
         try:
             positional = tuple(_given(value) for value in args)
             named = tuple((key, _given(value)) for key, value in kwargs.items())
@@ -153,7 +153,7 @@ class ClassicTerminal:
         except Exception as error:
             self.shutdown()
             self._error = (RECEIVE_FAILED, f"{type(error).__name__}: {error}")
-            return None
+            return _nothing(method)
         if failure is not None:
             kind, message = failure
             if code == 1:
@@ -161,6 +161,11 @@ class ClassicTerminal:
             text = f"{kind}: {message}"
         self._error = (int(code), str(text))
         return value
+
+
+def _nothing(method: str) -> bool | None:
+    """What the module answers when there is no connection."""
+    return False if method in CALLS_STATE and method != "shutdown" else None
 
 
 def _given(value: Any) -> tuple[str, Any]:

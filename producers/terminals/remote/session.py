@@ -42,7 +42,9 @@ CLIENT_SILENCE_S = 10.0
 CALLS_MAX = 256
 """Calls of one client that may be unanswered at once."""
 TIMEOUT_S_MIN, TIMEOUT_S_MAX = 0.01, 600.0
-READ_ONLY_REFUSED = CALLS_TRADE | {"initialize", "inject", "login", "shutdown"}
+READ_ONLY_REFUSED = CALLS_TRADE | {
+    "advance", "clear", "initialize", "inject", "login", "shutdown",
+}  # fmt: skip
 """What a read-only server does not do: it attaches to its terminal itself."""
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,16 +119,22 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """One server per test run; a test that breaks it starts one of its own."""
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server per test run; a test that breaks it starts one of its own.
+
+    Not in pytest's own folder: every start of pytest closes that one to other users again.
+    """
     from events.postgres import migrate
 
-    server = PostgresServer(tmp_path_factory.mktemp("postgres") / "pgdata").start()
-    try:
-        migrate(server.create_database(_TEMPLATE))
-        yield server
-    finally:
-        server.kill()
+    with tempfile.TemporaryDirectory(
+        prefix="mt5-bridge-postgres-", ignore_cleanup_errors=True
+    ) as folder:
+        server = PostgresServer(Path(folder) / "pgdata").start()
+        try:
+            migrate(server.create_database(_TEMPLATE))
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from events.settings import (
 )
 from producers.clock.broker_clock import BrokerClock
 from producers.clock.rules import ClockRule, ClockRuleError
-from producers.pollers.connection import Attached
+from producers.pollers.connection import Attached, Connection
 from producers.pollers.context import PAGE_TICKS_DEFAULT, ProducerOptions
 from producers.producer import Producer
 from producers.terminals.attach import Attachment, SymbolsRefused
-from producers.terminals.client import HostClient, HostLimits, open_client
+from producers.terminals.client import HostClient, HostLimits, HostState, open_client
 from producers.terminals.configured import terminal_spec
 from producers.terminals.spec import TRADE_MODES, TerminalSpec
 from producers.terminals.tick_files import TickFileError, parse_source
@@ -114,7 +114,8 @@ def build_producer(
         in_flight_max=FAR_IN_FLIGHT_MAX if spec.kind == "remote" else HostLimits().in_flight_max,
     )
     attachment = Attachment(spec, symbols=options.symbols, aliases=terminal.aliases)
-    client = open_client(spec, limits=limits, attach=attachment)
+    watch = _HostWatch()
+    client = open_client(spec, limits=limits, attach=attachment, on_state=watch)
     try:
         producer = Producer(
             options,
@@ -128,6 +129,7 @@ def build_producer(
     except BaseException:
         client.close()
         raise
+    watch.connection = producer.connection
     return producer, client
 
 
@@ -188,6 +190,19 @@ def _attached(client: HostClient) -> Attached:
     client.call("terminal_info")
     attached = client.attached
     return Attached(dict(attached.symbols) if attached is not None else {})
+
+
+class _HostWatch:
+    """Tells the connection when a host ended. Called in the client's thread."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self._timeouts = 0
+
+    def __call__(self, state: HostState) -> None:
+        hung, self._timeouts = state.timeouts > self._timeouts, state.timeouts
+        if state.state == "down" and self.connection is not None:
+            self.connection.host_ended(hung=hung, detail=state.last_error)
 
 
 def _host_state(client: HostClient) -> dict[str, Any]:

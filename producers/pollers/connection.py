@@ -48,6 +48,7 @@ class Connection:
         self._changed = threading.Event()
         self._failures = 0
         self._clock_found = False
+        self._host_end: tuple[str, str] | None = None
         self.reason = STARTING
         """up, starting, lost, hung, disconnected, wrong_account, refused, stopped."""
         self.login = context.options.login or 0
@@ -73,6 +74,7 @@ class Connection:
             if self.up:
                 self._changed.wait(CHECK_S)
                 self._changed.clear()
+                self._notice_host_end()
                 continue
             if self._try_to_come_up():
                 self._failures = 0
@@ -83,10 +85,22 @@ class Connection:
                 self._failures += 1
                 self._context.stopping.wait(pause_s)
 
+    def host_ended(self, *, hung: bool, detail: str) -> None:
+        """The terminal's host ended and another one follows, perhaps without any call lost.
+        Returns at once."""
+        self._host_end = ("hung" if hung else "lost", detail)
+        self._changed.set()
+
+    def _notice_host_end(self) -> None:
+        ended, self._host_end = self._host_end, None
+        if ended is not None:
+            self.down(*ended)
+
     def _try_to_come_up(self) -> bool:
         """One attempt. Returns True when the terminal is up."""
         try:
             attached = self._attach()
+            self._host_end = None  # whatever ended before, this host answers
             self._context.name_symbols(attached.symbols)
             return self._examine()
         except WrongAccount as error:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from events.ticks import TickArray
+from producers.ticks.onward import take_onward
 from producers.ticks.state import (
     STEP_BACK_MS,
     CursorLimits,
     CursorState,
     CursorStats,
-    Gap,
     Request,
     Taken,
     is_bad,
@@ -71,36 +71,42 @@ def take(
     known_altered: set[bytes],
 ) -> tuple[CursorState, Taken]:
     """The state after an answer to `request`, and what it brought."""
+    onward = take_onward(state, request, rows, limits=limits, stats=stats)
+    if onward is not None:
+        return onward
     answer = _read(rows, request, state)
     found = _sort(answer, request, state.window)
     hi_msc, stepped = _newest(answer, found.new, state.hi_msc)
     new = answer.rows[found.new]
     late = _late(answer, found.new, state.hi_msc, stepped=stepped)
-    bad = is_bad(new)
-    reached = not answer.full or _reaches(answer, state.hi_msc)
-    after = replace(state, window=found.window, hi_msc=hi_msc, total=state.total + len(new))
-    after = after.scheduled(
-        request, limits, full=answer.full, reached=reached, brought=bool(len(new))
+    after = state.answered(
+        request,
+        limits,
+        window=found.window,
+        hi_msc=hi_msc,
+        new=len(new),
+        full=answer.full,
+        reached=not answer.full or _reaches(answer, state.hi_msc),
+        resume_s=_resume_s(answer, request, found),
     )
     if stepped:
         assert hi_msc is not None
         after = after.put_back(hi_msc, limits)
-    else:
-        after = _with_silence(after, state, answer, found.new, limits)
-    after = replace(after, resume_s=_resume_s(answer, request, found)).pruned(limits)
-    altered = _first_seen(answer, found.altered, known_altered)
+    elif state.hi_msc is not None:
+        onward_times = answer.times[found.new & (answer.times > state.hi_msc)]
+        after = after.after_silence(state, onward_times, limits)
     taken = Taken(
         new=new,
         late=late,
-        bad=bad,
+        bad=is_bad(new),
         more=answer.full,
         backfill=state.behind or (bool(state.gaps) and bool(late.any())),
         stepped_back=stepped,
-        altered=altered,
+        altered=_first_seen(answer, found.altered, known_altered),
     )
     _count(stats, answer, taken, found)
     stats.gaps += len(after.gaps) > len(state.gaps)
-    return after, taken
+    return after.pruned(limits), taken
 
 
 def _read(rows: TickArray, request: Request, state: CursorState) -> _Answer:
@@ -210,27 +216,6 @@ def _late(answer: _Answer, new: BoolArray, hi_msc: int | None, *, stepped: bool)
         before = np.maximum.accumulate(np.concatenate(([seed], times[mine])))[:-1]
         late[mine] = (times[mine] < before) & (times[mine] > 0)
     return late
-
-
-def _with_silence(
-    after: CursorState,
-    before: CursorState,
-    answer: _Answer,
-    new: BoolArray,
-    limits: CursorLimits,
-) -> CursorState:
-    """Note a gap when the ticks that go on come after, or hold, a long silence."""
-    if before.hi_msc is None or before.catching_up:
-        return after
-    onward = answer.times[new & (answer.times > before.hi_msc)]
-    reach = np.maximum.accumulate(np.concatenate(([before.hi_msc], onward)))
-    silences_s = np.diff(reach) // 1000
-    if not len(silences_s) or int(silences_s.max()) <= limits.silence_s:
-        return after
-    first = int(np.argmax(silences_s > limits.silence_s))
-    back_s = limits.keep_s if silences_s.max() >= limits.settle_s else limits.deep_s
-    from_s = max(before.complete_s, int(reach[first]) // 1000 - back_s)
-    return after.with_gap(Gap(from_s, after.hi_msc))
 
 
 def _reaches(answer: _Answer, hi_msc: int | None) -> bool:

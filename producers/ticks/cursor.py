@@ -167,12 +167,10 @@ class TickCursor:
             return taken
         if len(self._proposals) >= PROPOSALS_MAX:
             raise RuntimeError(f"{PROPOSALS_MAX} answers taken and none committed")
-        seconds = seconds_of(taken.new, state.complete_s)
+        oldest_s, newest_s = _span_s(taken.new, state.complete_s)
         total_before = self._tip.total
         self._tip = state
-        self._proposals.append(
-            _Proposal(state, total_before, int(seconds.min()), int(seconds.max()))
-        )
+        self._proposals.append(_Proposal(state, total_before, oldest_s, newest_s))
         return taken
 
     def commit(self) -> None:
@@ -293,6 +291,15 @@ class TickCursor:
         closed = int(np.count_nonzero(seconds <= closed_s))
         self._first_answer = (asked.from_s, closed_s, closed)
         return self._warmups_left > 0
+
+
+def _span_s(rows: TickArray, otherwise: int) -> tuple[int, int]:
+    """The oldest and the newest server second of rows."""
+    times = rows["time_msc"]
+    if times.min() > 0:
+        return int(times.min()) // 1000, int(times.max()) // 1000
+    seconds = seconds_of(rows, otherwise)
+    return int(seconds.min()), int(seconds.max())
 
 
 def _checked(rows: TickArray) -> TickArray:

@@ -184,43 +184,78 @@ class CursorState:
                 from_s = self.complete_s
         return Request(from_s, limits.page + self.window.count_since(from_s), deep)
 
-    def scheduled(
-        self, request: Request, limits: CursorLimits, *, full: bool, reached: bool, brought: bool
+    def answered(
+        self,
+        request: Request,
+        limits: CursorLimits,
+        *,
+        window: TickWindow,
+        hi_msc: int | None,
+        new: int,
+        full: bool,
+        reached: bool,
+        resume_s: int | None = None,
     ) -> CursorState:
-        """The same state with the next readings planned, after an answer to `request`."""
+        """After an answer to `request` that brought `new` rows, with the next readings planned.
+
+        `full`: it was cut off; `reached`: it covers all up to the newest tick known before.
+        """
         gaps = self.gaps
-        if not full:
-            gaps = tuple(g if g.end_msc is not None else Gap(g.from_s, self.hi_msc) for g in gaps)
+        if gaps and not full:
+            gaps = tuple(g if g.end_msc is not None else Gap(g.from_s, hi_msc) for g in gaps)
         deep_in, deep_wait = self.deep_in, self.deep_wait
         if request.deep and reached:
             deep_in, deep_wait = deep_wait, min(2 * deep_wait, limits.deep_every)
-            gaps = tuple(gap for gap in gaps if not self._settled(gap, limits))
+            gaps = tuple(gap for gap in gaps if not _settled(gap, hi_msc, limits))
         elif not request.deep and not full:
             deep_in -= 1
-        return replace(
-            self,
+        return CursorState(
+            window=window,
+            complete_s=self.complete_s,
+            hi_msc=hi_msc,
+            total=self.total + new,
             gaps=gaps,
+            catching_up=full,
             deep_in=deep_in,
             deep_wait=deep_wait,
-            catching_up=full,
-            idle=0 if brought or full else self.idle + 1,
+            idle=0 if new or full else self.idle + 1,
+            resume_s=resume_s,
         )
 
-    def _settled(self, gap: Gap, limits: CursorLimits) -> bool:
-        if gap.end_msc is None or self.hi_msc is None:
-            return False
-        return self.hi_msc >= gap.end_msc + limits.settle_s * 1000
+    def after_silence(
+        self, before: CursorState, onward: Int64Array, limits: CursorLimits
+    ) -> CursorState:
+        """Note a gap when the ticks that go on come after, or hold, a long silence."""
+        if before.hi_msc is None or before.catching_up or not len(onward):
+            return self
+        if int(onward[-1]) - before.hi_msc <= limits.silence_s * 1000:
+            return self
+        reach = np.maximum.accumulate(np.concatenate(([before.hi_msc], onward)))
+        silences_s = np.diff(reach) // 1000
+        if int(silences_s.max()) <= limits.silence_s:
+            return self
+        first = int(np.argmax(silences_s > limits.silence_s))
+        back_s = limits.keep_s if silences_s.max() >= limits.settle_s else limits.deep_s
+        from_s = max(before.complete_s, int(reach[first]) // 1000 - back_s)
+        return self.with_gap(Gap(from_s, self.hi_msc))
 
     def pruned(self, limits: CursorLimits) -> CursorState:
         """Without what will not be asked for again."""
         before_s = self.reread_from_s(limits)
-        if before_s is None:
+        if before_s is None or not self.window.worth_pruning(before_s, limits.rows_max):
             return self
         window = self.window.pruned(before_s, limits.rows_max)
         dropped = self.window.seconds[: len(self.window) - len(window)]
         if not len(dropped):
             return self
-        return replace(self, window=window, complete_s=max(self.complete_s, int(dropped.max()) + 1))
+        complete_s = max(self.complete_s, int(dropped.max()) + 1)
+        return replace(self, window=window, complete_s=complete_s)
+
+
+def _settled(gap: Gap, hi_msc: int | None, limits: CursorLimits) -> bool:
+    if gap.end_msc is None or hi_msc is None:
+        return False
+    return hi_msc >= gap.end_msc + limits.settle_s * 1000
 
 
 def _idle_deep(idle: int) -> bool:
@@ -235,6 +270,12 @@ def is_bad(rows: TickArray) -> BoolArray:
     finite = np.isfinite(rows["bid"]) & np.isfinite(rows["ask"])
     good: BoolArray = (rows["time_msc"] > 0) & (quoted | (rows["last"] > 0)) & finite
     return ~good
+
+
+def all_good(rows: TickArray) -> bool:
+    """Whether every row has a bid and an ask (the usual case, found quickly)."""
+    low = rows["bid"].min() > 0 and rows["ask"].min() > 0
+    return bool(low and rows["bid"].max() < np.inf and rows["ask"].max() < np.inf)
 
 
 def runs_of(times: Int64Array) -> Int64Array:

@@ -18,6 +18,7 @@ from events.ticks import FLAGS_DOCUMENTED, TICK_DTYPE, TickArray
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+PRUNE_SLACK_S = 10
 _CAPACITY_MIN = 256
 _WORDS = TICK_DTYPE.itemsize // 4
 
@@ -115,6 +116,12 @@ class TickWindow:
         buffer.absences[:kept] = absent[stay]
         ordered = _never_decreases(buffer.seconds[:kept])
         return TickWindow(buffer, 0, kept, ordered).extended(rows, seconds)
+
+    def worth_pruning(self, before_s: int, rows_max: int) -> bool:
+        """Whether enough has become old that dropping it is worth the work."""
+        return len(self) > rows_max or (
+            len(self) > 0 and int(self.seconds[0]) < before_s - PRUNE_SLACK_S
+        )
 
     def pruned(self, before_s: int, rows_max: int) -> TickWindow:
         """Without leading rows older than `before_s`, and with at most `rows_max` rows."""

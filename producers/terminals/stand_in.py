@@ -38,7 +38,7 @@ def build_module(terminal: Terminal) -> ModuleType:
     module.__spec__ = ModuleSpec(MODULE_NAME, loader=None, origin="mt5-stream-bridge stand-in")
     one_at_a_time = threading.RLock()  # the real module holds the interpreter lock in each call
     for name in FUNCTIONS:
-        setattr(module, name, _function(getattr(terminal, name), one_at_a_time, module, name))
+        setattr(module, name, _Function(getattr(terminal, name), one_at_a_time))
     vars(module).update(_helpers(module))
     for name, value in {**mt5.EXPORTED, **STRUCTS}.items():
         setattr(module, name, value)
@@ -66,20 +66,27 @@ def installed(terminal: Terminal) -> Iterator[ModuleType]:
             sys.modules[MODULE_NAME] = before
 
 
-def _function(
-    method: Callable[..., Any], lock: threading.RLock, module: ModuleType, name: str
-) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def function(*args: Any, **kwargs: Any) -> Any:
-        with lock:
-            return method(*args, **kwargs)
+class _Function:
+    """A function of the module's compiled part. Like a built-in one it does not bind: packages
+    keep it as an attribute of a class and call it through the instance."""
 
-    function.__module__, function.__qualname__ = module.__name__, name
-    return function
+    __module__ = MODULE_NAME
+
+    def __init__(self, method: Callable[..., Any], lock: threading.RLock) -> None:
+        self._method, self._lock = method, lock
+        functools.update_wrapper(self, method)
+        vars(self).update(__module__=MODULE_NAME, __qualname__=method.__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return self._method(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<built-in function {self._method.__name__}>"
 
 
 def _helpers(module: Any) -> dict[str, Callable[..., Any]]:
-    """The module's three helpers, written in Python there too: they call its functions by their
+    """The module's helpers, written in Python there too: they call its functions by their
     current names."""
 
     def Buy(
@@ -111,7 +118,18 @@ def _helpers(module: Any) -> dict[str, Callable[..., Any]]:
         """
         return _close(module, symbol, comment, ticket)
 
-    helpers: tuple[Callable[..., Any], ...] = (Buy, Sell, Close)
+    def _RawOrder(
+        order_type: int,
+        symbol: str,
+        volume: float,
+        price: float,
+        comment: str | None = None,
+        ticket: int | None = None,
+    ) -> Any:
+        """Not public, yet used by packages in the wild: one request at a price."""
+        return _deal(module, order_type, symbol, volume, price, comment=comment, position=ticket)
+
+    helpers: tuple[Callable[..., Any], ...] = (Buy, Sell, Close, _RawOrder)
     for helper in helpers:
         helper.__module__, helper.__qualname__ = MODULE_NAME, helper.__name__
     return {helper.__name__: helper for helper in helpers}

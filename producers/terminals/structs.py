@@ -76,6 +76,7 @@ def _struct(name: str, *groups: tuple[str, str], doc: str) -> Any:
     body |= {
         "__slots__": (), "__module__": "builtins", "__doc__": doc, "FIELDS": tuple(fields),
         "KINDS": kinds, "n_fields": len(fields), "n_sequence_fields": len(fields),
+        "__match_args__": tuple(fields),
     }  # fmt: skip
     return type(name, (StructSequence,), body)
 

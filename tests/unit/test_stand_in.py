@@ -80,6 +80,7 @@ def test_install_and_the_context_manager_put_it_into_sys_modules() -> None:
 def test_values_are_the_structs_of_the_module(module: ModuleType) -> None:
     assert type(module.account_info()) is module.AccountInfo
     assert type(module.symbol_info_tick("EURUSD")) is module.Tick
+    assert module._RawOrder(0, "EURUSD", 0.1, 1.0).request.deviation == 10
     assert module.symbol_info("NOPE") is None
     assert module.last_error() == (module.RES_E_NOT_FOUND, "Terminal: Not found")
 
@@ -92,6 +93,16 @@ def test_functions_have_names_and_docs(module: ModuleType) -> None:
         "(symbol: 'str', volume: 'float', price: 'float | None' = None, *, "
         "comment: 'str | None' = None, ticket: 'int | None' = None) -> 'Any'"
     )
+
+
+def test_functions_do_not_bind_to_classes_that_keep_them(module: ModuleType) -> None:
+    class Wrapper:
+        last_error = module.last_error
+        symbol_info = module.symbol_info
+
+    assert Wrapper().last_error() == (1, "Success")
+    assert Wrapper().symbol_info("EURUSD").name == "EURUSD"
+    assert repr(module.version) == "<built-in function version>"
 
 
 def test_buy_sell_and_close_trade(module: ModuleType) -> None:

@@ -223,8 +223,10 @@ def _request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> TradeRequest:
 
 
 def _history_filters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Either two dates and perhaps a group, or one of ticket and position. Raises CallFailed."""
-    given = typed(kwargs, {"group": str, "ticket": int, "position": int})
+    """Either two dates and perhaps a group, or one of ticket and position. Names that these
+    functions do not know are ignored: packages pass theirs on. Raises CallFailed."""
+    kinds = {"group": str, "ticket": int, "position": int}
+    given = typed({name: kwargs[name] for name in kwargs.keys() & kinds.keys()}, kinds)
     by_number = "ticket" in given or "position" in given
     if not by_number and len(args) != 2:
         raise invalid()

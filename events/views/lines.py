@@ -166,7 +166,7 @@ def _told(event: AnyEvent) -> str:
 
 def _ticks_told(batch: TickBatch) -> str:
     when = three_times(batch.event_time_ms, batch.offset_s)
-    marks = f" [{batch.marks.name or batch.marks!r}]" if batch.marks else ""
+    marks = f" [{batch.marks.name}]" if batch.marks else ""
     if not len(batch):
         return f"0 ticks{marks}; {when}"
     last = batch.ticks[-1]

@@ -14,6 +14,9 @@ STEP_BACK_MS = 300_000
 BACK_MAX_S = 26 * 3600
 """No clock is put back by more; a stray old tick is not followed further into the past."""
 GAPS_MAX = 64
+IDLE_SHALLOW = 4
+"""Every so many-th answer in a row that brings nothing, ask from the newest second only: a
+terminal may cap its answers below what is known of the seconds before."""
 IDLE_DEEP = 16
 IDLE_DEEP_MAX = 256
 
@@ -178,6 +181,8 @@ class CursorState:
             elif self.deep_in <= 0:
                 spans = (gap.from_s for gap in self.gaps)
                 from_s, deep = min([from_s, hi_s - limits.deep_s, *spans]), True
+            elif self.idle % IDLE_SHALLOW == IDLE_SHALLOW - 1:
+                from_s = hi_s
             if hi_s > self.complete_s - BACK_MAX_S:
                 from_s = max(from_s, min(self.complete_s, hi_s))
             else:

@@ -20,7 +20,7 @@ from tests.simulation.tick_world import (
 )
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
-RUNS = 100
+RUNS = 48
 RUNS_LONG = 2_000
 
 
@@ -61,23 +61,40 @@ def test_nothing_is_lost_or_doubled_in_many_randomised_runs(page: int) -> None:
     check_runs(page, RUNS_LONG // 4)
 
 
-@pytest.mark.parametrize("by_label", [False, True], ids=["stored as it came", "stored by time"])
-@pytest.mark.parametrize("hints", [True, False], ids=["quotes told", "quotes not told"])
-def test_a_clock_put_back_neither_loses_nor_doubles(by_label: bool, hints: bool) -> None:
-    for run in range(6):
+def check_clock_put_back(runs: int, *, by_label: bool, hints: bool) -> None:
+    for run in range(runs):
         seed = SEED * 1_000_003 + run
-        feed = Feed(seed, seconds=1_600, step_back_s=600, by_label=by_label)
+        feed = Feed(seed, seconds=1_000, step_back_s=400, by_label=by_label)
         model = feed.model()
-        reader = CursorReader(
-            model, random.Random(seed), small(50, keep_s=1_000), restarts=True, hints=hints
-        )
+        limits = small(50, keep_s=1_000)
+        reader = CursorReader(model, random.Random(seed), limits, hints=hints)
         reader.run(feed.end_ms)
         found = verdict(model, reader.kept)
         assert (found.lost, found.doubled) == (0, 0), f"TEST_SEED={SEED}, run {run}, seed {seed}"
 
 
+STORES = pytest.mark.parametrize(
+    "by_label", [False, True], ids=["stored as it came", "stored by time"]
+)
+HINTS = pytest.mark.parametrize("hints", [True, False], ids=["quotes told", "quotes not told"])
+
+
+@STORES
+@HINTS
+def test_a_clock_put_back_neither_loses_nor_doubles(by_label: bool, hints: bool) -> None:
+    check_clock_put_back(2, by_label=by_label, hints=hints)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+@STORES
+@HINTS
+def test_a_clock_put_back_holds_in_many_runs(by_label: bool, hints: bool) -> None:
+    check_clock_put_back(60, by_label=by_label, hints=hints)
+
+
 def test_a_clock_put_forward_neither_loses_nor_doubles() -> None:
-    for run in range(15):
+    for run in range(8):
         seed = SEED * 1_000_003 + run
         feed = Feed(seed, step_forward_s=3_600)
         model = feed.model()
@@ -99,7 +116,7 @@ def test_a_clock_put_forward_neither_loses_nor_doubles() -> None:
 )
 def test_the_checker_goes_red_for_readers_that_keep_less(rival: object, most: float) -> None:
     kept = total = 0
-    for run in range(5):
+    for run in range(4):
         feed = Feed(SEED * 1_000_003 + run)
         model = feed.model()
         poll = rival() if isinstance(rival, type) else rival

@@ -146,7 +146,8 @@ class Child:
         """Let the child end by itself, then press harder. Returns when it is gone."""
         process = self._process
         if process is None:
-            self._state = ProcessState.DONE
+            if self._state is ProcessState.WAITING:
+                self._state = ProcessState.DONE
             return
         assert process.stdin is not None
         with suppress(OSError):

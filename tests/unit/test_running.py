@@ -1,0 +1,152 @@
+"""A run: what it appended, how it ends, and what its result says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from events.codec import encode
+from events.log import SOURCE, CursorMove, Slot
+from events.memory_log import MemoryLog
+from events.operations import ClockTick
+from events.processes import ProcessReport, ProcessSpec
+from events.running import Bridge, BridgeFailed, Ending, RunResult, TerminalResult, Verified
+from events.running.counts import appended_since, log_ends
+from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
+
+ROOT = Path(__file__).parents[2]
+
+
+class Silent:
+    """A screen that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, name: str, text: str) -> None:
+        self.lines.append(f"{name}: {text}")
+
+    def refresh(self, reports: Sequence[ProcessReport]) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def batch(symbol: str, *times: int) -> TickBatch:
+    ticks = np.zeros(len(times), TICK_DTYPE)
+    ticks["time_msc"] = times
+    return TickBatch(symbol, ticks, 0, OffsetSource.LIVE, max(times), 1)
+
+
+def test_what_was_appended_since_is_counted_with_its_span() -> None:
+    log = MemoryLog()
+    assert log_ends(log, ["a"]).last_ids == {}, "a namespace that is not there yet has no ends"
+    log.open_namespace("a", 2)
+    first = log.claim(Slot("a", SOURCE, 0), "x", alive_within_s=0)
+    second = log.claim(Slot("a", SOURCE, 1), "x", alive_within_s=0)
+    log.append(first, [encode(batch("EURUSD", 5))])
+    before = log_ends(log, ["a", "not there"])
+    assert appended_since(log, "a", before) == {}
+    log.append(first, [encode(batch("EURUSD", 10, 12, 0)), encode(ClockTick(event_time_ms=1))])
+    log.append(first, [encode(batch("EURUSD", 8), history=True)], [CursorMove("f", "", "1")])
+    log.append(second, [encode(batch("GBPUSD", 0))])
+    found = appended_since(log, "a", before)
+    assert found["EURUSD"].ticks == 4
+    assert found["EURUSD"].span == (8, 12)
+    assert found["GBPUSD"].ticks == 1
+    assert found["GBPUSD"].span is None, "a tick without a time has no place in a span"
+    assert log_ends(log, ["a"]).added_by_lane(before) == {
+        "critical": 0, "high": 0, "normal": 3, "low": 1,
+    }  # fmt: skip
+
+
+def result(verified: Verified | None, *, drained: bool = True) -> RunResult:
+    one = TerminalResult("recorded-1", "recorded", {"A": 3, "B": 2}, {"A": 3, "B": 2}, verified)
+    return RunResult(
+        ending="played", took_s=1.0, redis="r", database="d", drained=drained,
+        entries_by_lane={"normal": 4}, restarts=0, terminals=[one],
+    )  # fmt: skip
+
+
+def test_a_result_names_what_scripts_look_for() -> None:
+    shown = result(Verified(0, 0, 0, 5)).to_json()
+    for name in (
+        "ticks_appended", "ticks_stored", "entries_by_lane", "missing", "duplicated", "redis",
+        "database", "terminal",
+    ):  # fmt: skip
+        assert name in shown
+    assert shown["ticks_appended"] == shown["ticks_stored"] == 5
+    assert shown["terminal"] == "recorded"
+
+
+@pytest.mark.parametrize(
+    ("verified", "drained", "good"),
+    [
+        (Verified(0, 0, 0, 5), True, True),
+        (None, True, True),
+        (Verified(1, 0, 0, 5), True, False),
+        (Verified(0, 1, 0, 5), True, False),
+        (Verified(0, 0, 1, 5), True, False),
+        (Verified(0, 0, 0, 0, {"A": "no answer"}), True, False),
+        (Verified(0, 0, 0, 5), False, False),
+    ],
+)
+def test_a_result_is_good_only_when_nothing_is_wrong(
+    verified: Verified | None, drained: bool, good: bool
+) -> None:
+    assert result(verified, drained=drained).good is good
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    (tmp_path / "ends.py").write_text("")
+    (tmp_path / "stays.py").write_text(
+        "import signal, threading\nfrom events.processes import hold_lifeline\n"
+        "gone = threading.Event()\nsignal.signal(signal.SIGTERM, lambda *_: gone.set())\n"
+        "hold_lifeline()\nwhile not gone.wait(0.05): pass\n"
+    )
+    return tmp_path
+
+
+def bridge(producer: str, persist: str = "stays", drain: str = "ends") -> Bridge:
+    return Bridge(
+        [ProcessSpec("produce", producer)],
+        ProcessSpec("persist", persist),
+        drain=ProcessSpec("persist", drain),
+        screen=Silent(),
+        finite=True,
+    )
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_run_ends_when_every_producer_has_ended() -> None:
+    run = bridge("ends")
+    assert run.run(for_s=None) is Ending.PLAYED
+    assert run.drain()
+    assert all(report.pid is None for report in run.reports), "no child is left"
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_run_ends_when_its_time_is_over() -> None:
+    run = bridge("stays")
+    assert run.run(for_s=0.5) is Ending.TIME
+    assert all(report.pid is None for report in run.reports)
+
+
+def test_a_part_that_cannot_run_is_told_with_its_last_words(scripts: Path) -> None:
+    (scripts / "breaks.py").write_text(
+        "import sys\nprint('no such account', file=sys.stderr)\nsys.exit(2)"
+    )
+    with pytest.raises(BridgeFailed, match="produce: no such account"):
+        bridge("breaks").run(for_s=None)
+
+
+def test_draining_that_does_not_end_is_told(scripts: Path) -> None:
+    run = bridge("ends", drain="stays")
+    assert run.run(for_s=None) is Ending.PLAYED
+    assert not run.drain(wait_s=0.5)

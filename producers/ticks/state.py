@@ -174,15 +174,15 @@ class CursorState:
         if self.hi_msc is not None:
             hi_s = self.hi_msc // 1000
             from_s = hi_s - limits.reread_s
-            if self.resume_s is not None:
+            if self.idle % IDLE_SHALLOW == IDLE_SHALLOW - 1:
+                from_s = hi_s
+            elif self.resume_s is not None:
                 from_s = max(from_s, self.resume_s)
             elif _idle_deep(self.idle):
                 from_s, deep = min(self.complete_s, from_s), True
             elif self.deep_in <= 0:
                 spans = (gap.from_s for gap in self.gaps)
                 from_s, deep = min([from_s, hi_s - limits.deep_s, *spans]), True
-            elif self.idle % IDLE_SHALLOW == IDLE_SHALLOW - 1:
-                from_s = hi_s
             if hi_s > self.complete_s - BACK_MAX_S:
                 from_s = max(from_s, min(self.complete_s, hi_s))
             else:

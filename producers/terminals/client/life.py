@@ -26,7 +26,7 @@ from producers.terminals.interface import (
 logger = logging.getLogger(__name__)
 
 REATTACH_MIN_S = 1.0
-"""A terminal lost again so soon after it was attached is given up, with the wait that brings."""
+"""Between two attachments on one host, for a terminal that is lost again and again."""
 READER_JOIN_S = 15.0
 
 FAULTS: dict[str, type[TerminalLost]] = {
@@ -202,6 +202,9 @@ class Life:
                     return Ended(reason, up_s=self._up_s())
                 overdue = self._flight.overdue(now)
                 lost = self._dispatcher.ipc_lost and self._flight.idle
+                if lost and now < self._attached_at + REATTACH_MIN_S:
+                    self._dispatcher.wait(self._attached_at + REATTACH_MIN_S)
+                    continue
                 if overdue is None and not lost:
                     self._dispatcher.wait()
             if overdue is not None:
@@ -216,8 +219,6 @@ class Life:
 
     def _attach_again(self, on_phase: Callable[[str], None]) -> None:
         """The module lost its terminal, and nothing runs any more: attach again."""
-        if self._clock() < self._attached_at + REATTACH_MIN_S:
-            raise NotSent("the terminal was lost again right after it was attached")
         logger.warning("%s: the module lost its terminal, attaching again", self._name)
         self._attach_and_serve(on_phase)
 

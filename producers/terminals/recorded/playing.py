@@ -11,7 +11,10 @@ from producers.terminals.simulated.server_clock import VirtualClock
 OUTAGE_REAL_S = 2.0
 """What an outage takes at full speed, so that pollers can see the link down."""
 CREEP_MS = 10_000
-"""How far time goes for a reader that asks for times the server's clock does not show yet."""
+"""How far time goes for a reader that asks for times the server's clock shows a second time."""
+CREEP_SPAN_MS = 2 * 3_600_000
+"""After a clock was put back. A reader that is ahead at other times goes on from an earlier play
+of the same files: it has what lies between."""
 
 
 class Playing:
@@ -35,6 +38,7 @@ class Playing:
     ) -> None:
         """`stops_utc_ms`: when the server's clock is put back."""
         self._market, self._clock = market, clock
+        self._put_back = tuple(stops_utc_ms)
         self._stops = [*stops_utc_ms]
         for outage in outages:  # what is shown before a back-fill is read before it
             ends_ms = outage.until_utc_ms, outage.healed_utc_ms - 1
@@ -65,7 +69,7 @@ class Playing:
             if any(time is not None for time in others):
                 return
             target = self.end_utc_ms
-        if ahead:
+        if ahead and any(stop <= now < stop + CREEP_SPAN_MS for stop in self._put_back):
             target = min(target, now + CREEP_MS)
         self._clock.advance_to(min([target, *stops]))
         self._enter_outage()

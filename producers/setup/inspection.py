@@ -79,7 +79,7 @@ def inspect(
             symbols=tuple(names),
             aliases={name: broker for name, broker in names.items() if name != broker},
             unresolved=unresolved,
-            clock=_clock(client, list(names.values())),
+            clock=_clock(client, list(names.values()), configured=terminal.clock),
             warnings=tuple(attached.warnings),
         )
 
@@ -99,8 +99,11 @@ def _resolved(
     return names, unresolved
 
 
-def _clock(client: HostClient, symbols: Sequence[str]) -> Clock:
-    """The clock's rule by the weekends of the first symbols that have them."""
+def _clock(client: HostClient, symbols: Sequence[str], *, configured: str) -> Clock:
+    """The clock's rule: the configured one, else by the weekends of the first symbols that have
+    them."""
+    if configured:
+        return Clock(configured, "as configured")
     reason = "none of the symbols is known to the broker"
     for symbol in symbols[:SYMBOLS_TRIED_MAX]:
         client.call("symbol_select", symbol, True)

@@ -22,8 +22,8 @@ from producers.clock.timeline import ALWAYS, Int64Array
 
 DELAYED_S = 900
 """Exactly this much behind is what 15-minute-delayed quotes look like, not a clock change."""
-DISSENT_MS = 10_000
-"""Other symbols that still agreed so lately speak against a change of the clock."""
+DISSENT_MS = 60_000
+"""Symbols that agreed with the rule so lately speak against a change of the clock."""
 CHANGES_MAX = 1_000
 
 __all__ = ["BrokerClock", "ClockChange", "ClockState", "Segment"]
@@ -97,6 +97,7 @@ class BrokerClock:
         self._span: int | None = None
         self._residual_ms: int | None = None
         self._blamed_s: int | None = None
+        self._dissent_ms = 0
         if configured is not None:
             self._known.follow(configured)
             self._text = "configured"
@@ -130,8 +131,11 @@ class BrokerClock:
         with self._lock:
             self._utc_ms = host_utc_ms
             self._watch_switch(host_utc_ms)
-            if server_msc > 0 and self._evidence.observe(symbol, server_msc, host_utc_ms):
-                self._weigh(host_utc_ms)
+            tally = None
+            if server_msc > 0:
+                tally = self._evidence.observe(symbol, server_msc, host_utc_ms)
+            if tally is not None and tally.quick:
+                self._weigh(tally, host_utc_ms)
             self._tell(host_utc_ms)
 
     def advance(self, utc_ms: int) -> None:
@@ -232,18 +236,16 @@ class BrokerClock:
                 "computer's clock: set it by NTP, or find out why the feed is late"
             )
 
-    def _weigh(self, utc_ms: int) -> None:
-        best = self._evidence.best(utc_ms)
-        if best is None:
-            return
+    def _weigh(self, tally: Tally, utc_ms: int) -> None:
         offset_s, source = self._known.offset_at(utc_ms)
         if source is OffsetSource.UNKNOWN:
+            best = self._evidence.best(utc_ms) or tally
             self._known.learn(best.offset_s, best.first_utc_ms)
             self._confirm(best, utc_ms)
-        elif best.offset_s == offset_s:
-            self._confirm(best, utc_ms)
+        elif tally.offset_s == offset_s:
+            self._confirm(tally, utc_ms)
         else:
-            self._doubt(best, offset_s, utc_ms)
+            self._doubt(tally, offset_s, utc_ms)
 
     def _confirm(self, tally: Tally, utc_ms: int) -> None:
         self._known.confirm(tally.offset_s, tally.first_utc_ms, utc_ms)
@@ -252,17 +254,22 @@ class BrokerClock:
         self._residual_ms = tally.residual_ms
         self._text = str(tally)
         self._blamed_s = None
-        for kind in ("host", "feed", "symbols"):
+        if utc_ms - self._dissent_ms > DISSENT_MS:
+            self._alarms.pop("symbols", None)
+        for kind in ("host", "feed"):
             self._alarms.pop(kind, None)
 
     def _doubt(self, tally: Tally, expected_s: int, utc_ms: int) -> None:
         """Evidence speaks against what is expected."""
         by_s = tally.offset_s - expected_s
-        if self._evidence.fed_since(expected_s, utc_ms - DISSENT_MS):
-            self._alarms["symbols"] = (
-                f"symbols disagree about the clock: {', '.join(sorted(tally.symbols)[:5])} "
-                f"say {by_s / 3600:+g} h"
-            )
+        since_ms = max(tally.first_utc_ms, utc_ms - DISSENT_MS)
+        if self._evidence.fed_since(expected_s, since_ms):
+            if by_s > 0:  # a price may be late, but none is early
+                names = ", ".join(sorted(tally.symbols)[:5])
+                self._dissent_ms = utc_ms
+                self._alarms["symbols"] = (
+                    f"symbols disagree about the clock: {names} say {by_s / 3600:+g} h"
+                )
             return
         self._known.end_confirmations()
         jump_s = self._evidence.jumped_s(by_s, utc_ms)

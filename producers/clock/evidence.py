@@ -31,6 +31,7 @@ JUMPS_MAX = 16
 JUMP_AGE_S = 900
 OFF_GRID_MAX = 20
 OFF_GRID_SPREAD_S = 5
+OFF_GRID_EVERY_MS = 1_000
 SYMBOLS_REMEMBERED_MAX = 2_000
 
 
@@ -112,7 +113,8 @@ class LiveEvidence:
         offset_s = round(ahead_ms / 1000 / GRID_S) * GRID_S
         residual_ms = ahead_ms - offset_s * 1000
         if abs(residual_ms) > TOLERANCE_S * 1000 or abs(offset_s) > OFFSET_MAX_S:
-            self._off_grid.append((utc_ms, ahead_ms))
+            if not self._off_grid or utc_ms - self._off_grid[-1][0] >= OFF_GRID_EVERY_MS:
+                self._off_grid.append((utc_ms, ahead_ms))
             return None
         tally = self._tallies.get(offset_s)
         if tally is None or utc_ms - tally.last_utc_ms > AGE_S * 1000:

@@ -119,8 +119,8 @@ class Timeline:
         if len(falls):
             again = np.arange(len(server_ms)) >= falls[-1]
             return np.where(back & again, second, first), False
-        last = int(inside[-1])
-        early_ms = int(server_ms[last] - self.offsets[first[last]] * 1000)
+        begin, last = int(inside[0]), int(inside[-1])
+        early_ms = int(server_ms[begin] - self.offsets[first[begin]] * 1000)
         late_ms = int(server_ms[last] - self.offsets[second[last]] * 1000)
         if host_utc_ms is not None:
             if late_ms > host_utc_ms + AHEAD_MS:
@@ -128,6 +128,8 @@ class Timeline:
             if late_ms >= host_utc_ms - LIVE_LAG_MS:
                 return np.where(back, second, first), False
         if after_utc_ms is not None:
+            begin = int(inside[0])
+            early_ms = int(server_ms[begin] - self.offsets[first[begin]] * 1000)
             again_now = early_ms < after_utc_ms - FOLD_GUARD_MS
             return (np.where(back, second, first) if again_now else first), False
         return first, True

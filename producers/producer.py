@@ -146,7 +146,9 @@ class Producer:
         wanted = math.ceil(len(options.symbols) / GROUP_SYMBOLS_MAX)
         count = max(1, min(options.workers, wanted, len(partitions)))
         groups: list[list[TickFeed]] = [[] for _ in range(count)]
-        limits = CursorLimits(page=options.page_ticks)
+        # A terminal that plays files has all of them from its first answer on.
+        warm_up = {"warmup_tries": 0} if options.ends else {}
+        limits = CursorLimits(page=options.page_ticks, **warm_up)
         for partition, symbols in sorted(partitions.items(), key=lambda item: -len(item[1])):
             smallest = min(groups, key=len)
             smallest += [

@@ -5,7 +5,6 @@ It exists for Windows only (also under Wine) and drives one terminal per process
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import cast
 
@@ -16,7 +15,7 @@ from producers.terminals.spec import SpecError
 def open_native() -> Terminal:
     """The module itself: its functions are the terminal's. Raises SpecError."""
     try:
-        module = importlib.import_module("MetaTrader5")
+        import MetaTrader5 as module
     except ImportError as error:
         if sys.platform == "win32":
             cure = 'pip install "mt5-stream-bridge[mt5]"'

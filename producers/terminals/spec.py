@@ -1,4 +1,4 @@
-"""What a terminal is, said so that it can cross a process boundary, and how one is built."""
+"""What a terminal is, said so that it can cross a process boundary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
-
-from producers.terminals.interface import Terminal
 
 TerminalKind = Literal["native", "remote", "classic", "simulated", "recorded"]
 TradeMode = Literal["demo", "contest", "real"]
@@ -99,28 +97,6 @@ class TerminalSpec(BaseModel):
     def from_wire(cls, text: str) -> Self:
         """Raises pydantic.ValidationError (a ValueError)."""
         return cls.model_validate_json(text)
-
-
-def build_terminal(spec: TerminalSpec) -> Terminal:
-    """The object that a host calls. Raises SpecError when a part is missing or an option wrong."""
-    if spec.kind == "native":
-        from producers.terminals.native import open_native
-
-        return open_native()
-    if spec.kind == "classic":
-        from producers.terminals.remote.classic import ClassicTerminal
-
-        host, port = spec.host_and_port()
-        return ClassicTerminal(host, port, module=spec.module)
-    if spec.kind == "simulated":
-        from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
-
-        return SimulatedTerminal(SimulatedOptions.model_validate(spec.options))
-    if spec.kind == "recorded":
-        from producers.terminals.recorded import RecordedOptions, RecordedTerminal
-
-        return RecordedTerminal(RecordedOptions.model_validate(spec.options))
-    raise SpecError("a remote terminal is reached by its client, it is not built in a host")
 
 
 def _revealed(model: BaseModel) -> Any:

@@ -18,15 +18,6 @@ from pydantic import SecretStr
 
 from producers.terminals.client import HostClient, HostLimits, open_client
 from producers.terminals.client.facade import TerminalFacade
-from producers.terminals.host.wire import (
-    ANSWER_BYTES_MAX,
-    PROTOCOL_VERSION,
-    Kind,
-    pack,
-    read_frame,
-    unpack,
-    write_frame,
-)
 from producers.terminals.host.worker import Worker
 from producers.terminals.interface import Terminal
 from producers.terminals.native import open_native
@@ -35,6 +26,15 @@ from producers.terminals.remote.server import TerminalServer
 from producers.terminals.simulated import SimulatedTerminal
 from producers.terminals.spec import TerminalSpec
 from producers.terminals.stand_in import build_module, installed
+from producers.terminals.wire import (
+    ANSWER_BYTES_MAX,
+    PROTOCOL_VERSION,
+    Kind,
+    pack,
+    read_frame,
+    unpack,
+    write_frame,
+)
 from tests.contract.terminal_cases import (
     EVERYTHING,
     LOCAL,

@@ -23,7 +23,6 @@ from pydantic import SecretStr
 from producers.terminals.attach import Attachment, WrongAccount
 from producers.terminals.client import Attach, HostClient, HostLimits, HostState, open_client
 from producers.terminals.client.link import LocalLink
-from producers.terminals.host.wire import WireError
 from producers.terminals.interface import (
     AttachRefused,
     NotSent,
@@ -33,6 +32,7 @@ from producers.terminals.interface import (
     TerminalLost,
 )
 from producers.terminals.spec import TerminalSpec
+from producers.terminals.wire import WireError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted host is POSIX")
 

@@ -24,17 +24,17 @@ from pydantic import SecretStr
 
 from producers.terminals.client import HostClient, HostLimits, open_client
 from producers.terminals.client.link import LocalLink
-from producers.terminals.host.wire import (
+from producers.terminals.interface import NotSent, Priority, TerminalHung, TerminalLost
+from producers.terminals.remote import identity, session
+from producers.terminals.remote.server import ServerRefused, TerminalServer
+from producers.terminals.spec import TerminalSpec
+from producers.terminals.wire import (
     PROTOCOL_VERSION,
     Kind,
     pack,
     read_frame,
     unpack,
 )
-from producers.terminals.interface import NotSent, Priority, TerminalHung, TerminalLost
-from producers.terminals.remote import identity, session
-from producers.terminals.remote.server import ServerRefused, TerminalServer
-from producers.terminals.spec import TerminalSpec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted host is POSIX")
 
@@ -152,7 +152,7 @@ def test_the_same_client_on_a_new_link_displaces_its_dead_one(serve: Serve) -> N
 
 
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
-    from producers.terminals.remote.link import RemoteLink
+    from producers.terminals.client.remote_link import RemoteLink
 
     monkeypatch.setattr(RemoteLink, "silence_s", 0.5)
     monkeypatch.setattr(session, "BEAT_S", 0.1)

@@ -8,9 +8,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from events.settings import TerminalKind, TerminalSettings
+from producers.terminals.build import build_terminal
 from producers.terminals.configured import terminal_spec
 from producers.terminals.interface import CALLS
-from producers.terminals.spec import SpecError, TerminalSpec, build_terminal
+from producers.terminals.spec import SpecError, TerminalSpec
 
 
 def test_secrets_cross_the_pipe_but_show_nowhere_else() -> None:

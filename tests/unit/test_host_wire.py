@@ -14,15 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.ticks import RATE_DTYPE, TICK_DTYPE
-from producers.terminals.host.wire import (
-    FrameTooLarge,
-    Kind,
-    WireError,
-    pack,
-    read_frame,
-    unpack,
-    write_frame,
-)
 from producers.terminals.structs import (
     STRUCTS,
     AccountInfo,
@@ -30,6 +21,15 @@ from producers.terminals.structs import (
     SymbolInfo,
     TradePosition,
     TradeRequest,
+)
+from producers.terminals.wire import (
+    FrameTooLarge,
+    Kind,
+    WireError,
+    pack,
+    read_frame,
+    unpack,
+    write_frame,
 )
 
 

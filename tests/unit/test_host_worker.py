@@ -14,9 +14,9 @@ import pytest
 
 from events.ticks import TICK_DTYPE
 from producers.terminals.host import worker as worker_module
-from producers.terminals.host.wire import Kind, pack, read_frame, unpack, write_frame
 from producers.terminals.host.worker import Worker
 from producers.terminals.interface import Priority
+from producers.terminals.wire import Kind, pack, read_frame, unpack, write_frame
 
 ANSWER_MAX = 1 << 26
 

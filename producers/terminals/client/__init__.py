@@ -10,6 +10,7 @@ from producers.terminals.client.host_client import HostClient, HostState
 from producers.terminals.client.life import Attach, AttachLine
 from producers.terminals.client.limits import HostLimits
 from producers.terminals.client.link import Link, LocalLink
+from producers.terminals.client.remote_link import RemoteLink
 from producers.terminals.spec import TerminalSpec
 
 __all__ = ["Attach", "AttachLine", "HostClient", "HostLimits", "HostState", "open_client"]
@@ -37,8 +38,6 @@ def open_client(
 
     def open_link() -> Link:
         if spec.kind == "remote":
-            from producers.terminals.remote.link import RemoteLink
-
             return RemoteLink(spec, session=session)
         return LocalLink(spec)
 

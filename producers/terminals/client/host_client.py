@@ -22,7 +22,6 @@ from producers.terminals.client.flight import Call, Flight
 from producers.terminals.client.life import Attach, Ended, Life
 from producers.terminals.client.limits import HostLimits
 from producers.terminals.client.link import Link
-from producers.terminals.host.wire import REQUEST_BYTES_MAX, Kind, pack
 from producers.terminals.interface import (
     CALLS,
     CALLS_HOST,
@@ -33,6 +32,7 @@ from producers.terminals.interface import (
     Reply,
     TerminalLost,
 )
+from producers.terminals.wire import REQUEST_BYTES_MAX, Kind, pack
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from producers.terminals.client.dispatcher import Dispatcher
 from producers.terminals.client.flight import Call, Flight
 from producers.terminals.client.limits import HostLimits
 from producers.terminals.client.link import Link
-from producers.terminals.host.wire import REQUEST_BYTES_MAX, Kind, WireError, pack
 from producers.terminals.interface import (
     NotSent,
     Priority,
@@ -22,6 +21,7 @@ from producers.terminals.interface import (
     TerminalHung,
     TerminalLost,
 )
+from producers.terminals.wire import REQUEST_BYTES_MAX, Kind, WireError, pack
 
 logger = logging.getLogger(__name__)
 

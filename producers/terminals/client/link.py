@@ -9,7 +9,9 @@ from threading import Lock
 from typing import Any, Protocol
 
 from producers.terminals.client.process import ChildProcess
-from producers.terminals.host.wire import (
+from producers.terminals.interface import NotSent
+from producers.terminals.spec import TerminalSpec
+from producers.terminals.wire import (
     ANSWER_BYTES_MAX,
     HELLO_BYTES_MAX,
     PROTOCOL_VERSION,
@@ -20,8 +22,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.interface import NotSent
-from producers.terminals.spec import TerminalSpec
 
 
 class LinkFailed(NotSent):

@@ -188,7 +188,8 @@ if sys.platform == "win32":
             and kernel32.AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]  # Popen keeps it private
         )
         if not tied:
-            logger.warning("no job object for the host: %s", ctypes.WinError())
+            error = ctypes.WinError(ctypes.get_last_error())
+            logger.warning("no job object for the host: %s", error)
         return job
 
     def _close_job(job: int | None) -> None:

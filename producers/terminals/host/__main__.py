@@ -18,7 +18,11 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from producers.terminals.host.wire import (
+from producers.terminals.build import build_terminal
+from producers.terminals.host.worker import Worker
+from producers.terminals.interface import Terminal
+from producers.terminals.spec import SpecError, TerminalSpec
+from producers.terminals.wire import (
     HELLO_BYTES_MAX,
     PROTOCOL_VERSION,
     Kind,
@@ -28,9 +32,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.host.worker import Worker
-from producers.terminals.interface import Terminal
-from producers.terminals.spec import SpecError, TerminalSpec, build_terminal
 
 END_GRACE_S = 2.0
 """How long the running call may go on after the client is gone."""

@@ -17,7 +17,8 @@ from queue import PriorityQueue
 from threading import Condition, Event, Lock, Thread
 from typing import Any
 
-from producers.terminals.host.wire import (
+from producers.terminals.interface import CALLS, CALLS_HOST, Terminal
+from producers.terminals.wire import (
     REQUEST_BYTES_MAX,
     FrameTooLarge,
     Kind,
@@ -30,7 +31,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.interface import CALLS, CALLS_HOST, Terminal
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Terminals on other machines: our own server and its client, and classic RPyC servers."""
+"""Terminals on other machines: our own server of one, and classic RPyC servers."""

@@ -10,7 +10,6 @@ offered no service of ours (RPyC's FakeSlaveService).
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -84,12 +83,13 @@ class ClassicTerminal:
     def __init__(self, host: str, port: int, *, module: str = "MetaTrader5") -> None:
         """Raises SpecError when the rpyc package is missing."""
         try:
-            self._rpyc = importlib.import_module("rpyc")
-            self._service = importlib.import_module("rpyc.core.service").FakeSlaveService
+            import rpyc
+            from rpyc.core.service import FakeSlaveService
         except ImportError as error:
             raise SpecError(
                 f'a classic server needs rpyc: pip install "mt5-stream-bridge[remote]" ({error})'
             ) from error
+        self._rpyc, self._service = rpyc, FakeSlaveService
         self._host = host
         self._port = port
         self._module = module

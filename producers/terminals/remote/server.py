@@ -16,7 +16,10 @@ import time
 from threading import Lock, Thread, current_thread
 
 from producers.terminals.client import HostClient
-from producers.terminals.host.wire import (
+from producers.terminals.client.duplex import DuplexSocket
+from producers.terminals.client.remote_link import is_loopback
+from producers.terminals.remote.session import Session
+from producers.terminals.wire import (
     PROTOCOL_VERSION,
     Kind,
     WireError,
@@ -25,9 +28,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.remote.duplex import DuplexSocket
-from producers.terminals.remote.link import is_loopback
-from producers.terminals.remote.session import Session
 
 logger = logging.getLogger(__name__)
 

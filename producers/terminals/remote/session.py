@@ -11,7 +11,16 @@ from threading import Lock, Thread
 from typing import Any
 
 from producers.terminals.client import HostClient
-from producers.terminals.host.wire import (
+from producers.terminals.client.duplex import DuplexSocket
+from producers.terminals.interface import (
+    CALLS_TRADE,
+    NotSent,
+    Priority,
+    Reply,
+    TerminalHung,
+    TerminalLost,
+)
+from producers.terminals.wire import (
     ANSWER_BYTES_MAX,
     PROTOCOL_VERSION,
     REQUEST_BYTES_MAX,
@@ -24,15 +33,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.interface import (
-    CALLS_TRADE,
-    NotSent,
-    Priority,
-    Reply,
-    TerminalHung,
-    TerminalLost,
-)
-from producers.terminals.remote.duplex import DuplexSocket
 
 logger = logging.getLogger(__name__)
 

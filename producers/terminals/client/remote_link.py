@@ -10,8 +10,10 @@ import socket
 import ssl
 from typing import Any
 
+from producers.terminals.client.duplex import DuplexSocket
 from producers.terminals.client.link import LinkFailed
-from producers.terminals.host.wire import (
+from producers.terminals.spec import TerminalSpec
+from producers.terminals.wire import (
     ANSWER_BYTES_MAX,
     HELLO_BYTES_MAX,
     PROTOCOL_VERSION,
@@ -22,8 +24,6 @@ from producers.terminals.host.wire import (
     unpack,
     write_frame,
 )
-from producers.terminals.remote.duplex import DuplexSocket
-from producers.terminals.spec import TerminalSpec
 
 CONNECT_S = 10.0
 SILENCE_S = 6.0

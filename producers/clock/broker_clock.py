@@ -192,6 +192,16 @@ class BrokerClock:
             found = self.offset_for(times, host_utc_ms=now_ms, after_utc_ms=now_ms)
             return server_ms - found[0][1] * 1000
 
+    def twice_since_s(self, server_s: int) -> int:
+        """The server second itself, or the begin of the hour that holds it and is shown twice.
+
+        Ticks of the second showing are only found by reading from its begin again.
+        """
+        with self._lock:
+            timeline = self._known.timeline
+            begin_ms = None if timeline is None else timeline.twice_since(server_s * 1000)
+            return server_s if begin_ms is None else begin_ms // 1000
+
     @property
     def rule(self) -> ClockRule | None:
         """The rule that holds now (None while nothing is known)."""

@@ -59,6 +59,7 @@ class Timeline:
         before = np.concatenate((self.offsets[:1], self.offsets[:-1]))
         edges = (np.maximum(before, self.offsets), np.minimum(before, self.offsets))
         self._edges = [np.maximum.accumulate(self.starts + edge * 1000) for edge in edges]
+        self._back = np.flatnonzero(self.offsets < before)
 
     def span_at(self, utc_ms: int) -> int:
         return max(int(np.searchsorted(self.starts, utc_ms, side="right")) - 1, 0)
@@ -68,6 +69,15 @@ class Timeline:
 
     def start_ms(self, span: int) -> int:
         return int(self.starts[span])
+
+    def twice_since(self, server_ms: int) -> int | None:
+        """Where the stretch begins that the clock shows twice and that holds this server time;
+        None when it shows the time once."""
+        at = int(np.searchsorted(self._edges[1][self._back], server_ms, side="right")) - 1
+        if at < 0:
+            return None
+        span = int(self._back[at])
+        return int(self._edges[1][span]) if server_ms < self._edges[0][span] else None
 
     def place(
         self,

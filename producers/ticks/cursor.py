@@ -32,6 +32,7 @@ from producers.ticks.state import (
     Gap,
     Request,
     Taken,
+    TwiceSince,
 )
 from producers.ticks.window import TickWindow, masked, seconds_of
 
@@ -56,13 +57,17 @@ class TickCursor:
         *,
         limits: CursorLimits | None = None,
         window_from: EntryId = BEGIN,
+        twice_since_s: TwiceSince | None = None,
     ) -> None:
         """A first start: ticks of the server second `start_s` and later.
 
+        `twice_since_s`: what is known of hours that the server's clock shows twice
+        (`BrokerClock.twice_since_s`). Without it, a clock put back is found by its traces.
         `window_from`: no entry of this symbol lies before it in the log (saves reading later).
         """
         self.limits = limits or CursorLimits()
         self.stats = CursorStats()
+        self._twice_since_s = twice_since_s or _once
         self._done = self._tip = CursorState(TickWindow.empty(), start_s)
         self._trail = EntryTrail(window_from)
         self._proposals: deque[_Proposal] = deque()
@@ -85,12 +90,13 @@ class TickCursor:
         entries: Iterable[tuple[EntryId, TickArray]],
         *,
         limits: CursorLimits | None = None,
+        twice_since_s: TwiceSince | None = None,
     ) -> TickCursor:
         """The cursor whose text the log holds. `entries`: the symbol's tick entries from the
         text's `window_from` to its last entry, in order."""
         place = cls.parse(text)
         parts = [rows for _, rows in entries if len(rows)]
-        cursor = cls(0, limits=limits)
+        cursor = cls(0, limits=limits, twice_since_s=twice_since_s)
         cursor.restore(
             np.concatenate(parts) if parts else np.empty(0, TICK_DTYPE), place.hi_msc, place=place
         )
@@ -139,7 +145,7 @@ class TickCursor:
 
     def request(self) -> tuple[int, int]:
         """(server second, count) to ask for. May be asked any number of times."""
-        self._asked = self._tip.request(self.limits)
+        self._asked = self._tip.request(self.limits, self._twice_since_s)
         return self._asked.from_s, self._asked.count
 
     def take(self, rows: TickArray) -> Taken:
@@ -291,6 +297,10 @@ class TickCursor:
         closed = int(np.count_nonzero(seconds <= closed_s))
         self._first_answer = (asked.from_s, closed_s, closed)
         return self._warmups_left > 0
+
+
+def _once(server_s: int) -> int:
+    return server_s
 
 
 def _span_s(rows: TickArray, otherwise: int) -> tuple[int, int]:

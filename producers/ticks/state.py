@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from producers.ticks.window import BoolArray, Int64Array, TickWindow
 
 STEP_BACK_MS = 300_000
 """A newest tick this far below the one before means that the server's clock was put back."""
+TwiceSince = Callable[[int], int]
+"""Gives the begin of the hour shown twice that holds a server second, else the second."""
+
 BACK_MAX_S = 26 * 3600
 """No clock is put back by more; a stray old tick is not followed further into the past."""
 GAPS_MAX = 64
@@ -164,8 +168,8 @@ class CursorState:
         state = replace(self, hi_msc=hi_msc, gaps=(), idle=0, resume_s=None)
         return state.with_gap(Gap(from_s, hi_msc))
 
-    def request(self, limits: CursorLimits) -> Request:
-        """What to ask for next.
+    def request(self, limits: CursorLimits, twice_since_s: TwiceSince) -> Request:
+        """What to ask for next. Inside an hour that the clock shows twice, from its begin.
 
         The count is a page and every known row of the span. So an answer of that length holds a
         page of new rows in whatever order the terminal gives them, and paging cannot get stuck.
@@ -183,6 +187,7 @@ class CursorState:
             elif self.deep_in <= 0:
                 spans = (gap.from_s for gap in self.gaps)
                 from_s, deep = min([from_s, hi_s - limits.deep_s, *spans]), True
+            from_s = twice_since_s(from_s)
             if hi_s > self.complete_s - BACK_MAX_S:
                 from_s = max(from_s, min(self.complete_s, hi_s))
             else:

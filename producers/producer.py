@@ -93,13 +93,13 @@ class Producer:
         self._candles = CandlePoller(self.context, self.connection)
         self.pulse = Pulse(self.context, self.connection, host_state)
         self._scheduler = Scheduler(self.report, workers=options.workers)
-        self._tick_pollers: list[TickPoller] = []
+        self.tick_pollers: list[TickPoller] = []
         self._connector: threading.Thread | None = None
 
     @property
     def finished(self) -> bool:
         """True when a recorded terminal was played to its end."""
-        return bool(self._tick_pollers) and all(p.finished for p in self._tick_pollers)
+        return bool(self.tick_pollers) and all(p.finished for p in self.tick_pollers)
 
     def start(self) -> None:
         """Claim, learn what the log has, and begin to poll in the background.
@@ -107,18 +107,22 @@ class Producer:
         Waits for a log that does not answer. Raises WriterHeld (another producer lives; the
         message names it) and LogError.
         """
-        self._with_log(self._writer.open)
-        self._writer.start_beating(self.context.stopping.set)
-        self._sender.start()
-        self._with_log(self._deals.start)
-        self._with_log(self._instruments.start)
-        self._make_tick_pollers()
+        self.prepare()
         self._connector = threading.Thread(
             target=self.connection.run, name="producer-terminal", daemon=True
         )
         self._connector.start()
         self._schedule()
         self._scheduler.start()
+
+    def prepare(self) -> None:
+        """`start` without polling: claim, read what the log has, send what is spooled."""
+        self._with_log(self._writer.open)
+        self._writer.start_beating(self.context.stopping.set)
+        self._sender.start()
+        self._with_log(self._deals.start)
+        self._with_log(self._instruments.start)
+        self._make_tick_pollers()
 
     def _with_log(self, step: Callable[[], None]) -> None:
         """Take a step at the start that needs the log; wait with back-off while it is away."""
@@ -158,15 +162,16 @@ class Producer:
                     limits=limits,
                     entry_ticks_max=options.entry_ticks_max,
                     bulk=options.bulk,
+                    twice_since_s=self.context.clock.clock.twice_since_s,
                 )
                 for symbol in symbols
             ]
-        self._tick_pollers = [TickPoller(self.context, self.connection, group) for group in groups]
+        self.tick_pollers = [TickPoller(self.context, self.connection, group) for group in groups]
 
     def _schedule(self) -> None:
         options, every = self.options, self._scheduler.every
         sweep_s = BULK_SWEEP_S if options.bulk else options.price_interval_s
-        for number, poller in enumerate(self._tick_pollers):
+        for number, poller in enumerate(self.tick_pollers):
             every(f"ticks {number}", sweep_s, poller.sweep)
         # What must not wait for a worker that waits for the terminal has a thread of its own.
         every("account", options.account_interval_s, self._account.poll, alone=True)

@@ -13,7 +13,7 @@ from events.ticks import Mark, OffsetSource, TickArray, TickBatch
 from producers.terminals.interface import Reply
 from producers.ticks.cursor import TickCursor
 from producers.ticks.log_windows import Window
-from producers.ticks.state import CursorLimits, Taken
+from producers.ticks.state import CursorLimits, Taken, TwiceSince
 
 REWIND_S = 120
 """How far before the last good moment a gap is pulled again."""
@@ -63,7 +63,14 @@ class TickFeed:
     """State of one symbol. Not thread-safe: the poller of its group drives it."""
 
     def __init__(
-        self, symbol: str, partition: int, *, limits: CursorLimits, entry_ticks_max: int, bulk: bool
+        self,
+        symbol: str,
+        partition: int,
+        *,
+        limits: CursorLimits,
+        entry_ticks_max: int,
+        bulk: bool,
+        twice_since_s: TwiceSince | None = None,
     ) -> None:
         self.symbol, self.partition, self.bulk = symbol, partition, bulk
         self.name = f"ticks:{symbol}"
@@ -86,6 +93,7 @@ class TickFeed:
         self.sent: deque[Page] = deque()
         """Pages proposed and not known to be in the log, oldest first."""
         self._limits, self._entry_ticks_max = limits, entry_ticks_max
+        self._twice_since_s = twice_since_s
 
     def resume(self, window: Window) -> None:
         """Go on from where the log is."""
@@ -96,12 +104,22 @@ class TickFeed:
         self.newest_utc_ms = window.newest_utc_ms
         self.cursor = None
         if window.text:
-            self.cursor = TickCursor.resume(window.text, window.entries, limits=self._limits)
+            self.cursor = TickCursor.resume(
+                window.text,
+                window.entries,
+                limits=self._limits,
+                twice_since_s=self._twice_since_s,
+            )
 
     def begin(self, server_s: int, log_end: EntryId) -> None:
         """A first start at this second of the server's clock; the log holds nothing of the
         symbol up to `log_end`."""
-        self.cursor = TickCursor(server_s, limits=self._limits, window_from=log_end)
+        self.cursor = TickCursor(
+            server_s,
+            limits=self._limits,
+            window_from=log_end,
+            twice_since_s=self._twice_since_s,
+        )
 
     def page(self, reply: Reply, segments: Segments) -> Page | None:
         """Take an answer: its new ticks as entries, None when there are none."""

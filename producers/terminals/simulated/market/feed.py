@@ -102,7 +102,7 @@ class Feed:
         if down is not None:
             until = min(until, down.from_ms - 1)
         rows = self.market.last_tick(symbol, until)
-        return self._labelled(rows) if len(rows) else rows
+        return self.labelled(rows) if len(rows) else rows
 
     def minute_bars(
         self, symbol: str, from_utc_s: int, to_utc_s: int, *, now_utc_ms: int
@@ -172,7 +172,7 @@ class Feed:
             return raw
         times = _times_ms(raw)
         mask = self._visible(symbol, times, now_utc_ms, finally_=finally_)
-        rows = self._labelled(raw, now_utc_ms=now_utc_ms)
+        rows = self.labelled(raw, now_utc_ms=now_utc_ms)
         labels = _times_ms(rows)
         mask &= (labels >= from_server_ms) & (labels < to_server_ms)
         if not mask.all():
@@ -181,8 +181,8 @@ class Feed:
             rows = rows[np.argsort(labels, kind="stable")]
         return rows
 
-    def _labelled(self, raw: TickArray, *, now_utc_ms: int | None = None) -> TickArray:
-        """A copy with the broker's wall clock; a time_msc of 0 stays 0."""
+    def labelled(self, raw: TickArray, *, now_utc_ms: int | None = None) -> TickArray:
+        """A copy of the market's rows with the broker's wall clock; a time_msc of 0 stays 0."""
         rows = raw.copy()
         times = _times_ms(raw)
         offsets = self._clock.offsets_s(times)

@@ -17,7 +17,7 @@ from producers.ticks.cursor import TickCursor
 from producers.ticks.state import CursorLimits
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
-RUNS = 6
+RUNS = 4
 RUNS_LONG = 300
 WEDNESDAY = int(datetime(2025, 11, 19, 12, tzinfo=UTC).timestamp() * 1000)
 BEFORE_STEP_BACK = int(datetime(2025, 11, 2, 4, 45, tzinfo=UTC).timestamp() * 1000)

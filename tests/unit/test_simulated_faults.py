@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -46,6 +48,35 @@ def test_options_travel_as_json() -> None:
     assert "s3cret" not in repr(options)
     with pytest.raises(ValidationError):
         SimulatedOptions(sped=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"clock": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"pc_zone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"symbols": ("NOSUCH",)}, "NOSUCH"),
+        ({"selected": ("GBPUSD",)}, "GBPUSD"),
+        ({"trader": {"symbols": ("GBPUSD",)}}, "GBPUSD"),
+        ({"account": {"currency": "XXX"}}, "XXX"),
+        ({"speed": -1}, "speed"),
+        ({"account": {"margin_mode": 7}}, "margin_mode"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        terminal_of(**options)
+
+
+def test_the_process_of_the_terminal_may_end_at_once() -> None:
+    program = (
+        "from producers.terminals.simulated import *;"
+        "t = SimulatedTerminal(SimulatedOptions(symbols=('EURUSD',)));"
+        "t.initialize(); t.inject('exit'); t.account_info(); print('alive')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert ended.returncode == 70
+    assert ended.stdout == b""
 
 
 def test_an_unknown_fault_is_refused_by_name() -> None:

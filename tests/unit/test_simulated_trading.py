@@ -304,6 +304,22 @@ def test_a_background_trader_trades_the_same_whenever_anybody_looks() -> None:
     )
 
 
+def test_what_happened_at_the_broker_while_he_was_away_shows_after_the_reconnect() -> None:
+    terminal = terminal_of(trader=TraderOptions(every_s=3.0, flash_share=0.5))
+    terminal.advance(30_000)
+    terminal.inject("disconnect", for_s=60)
+    known = terminal.history_deals_total(0, FAR)
+    account = terminal.account_info()
+    terminal.advance(59_000)
+    assert terminal.history_deals_total(0, FAR) == known
+    assert terminal.account_info() == account
+    terminal.advance(2000)
+    missed = terminal.history_deals_get(0, FAR)[known:]
+    assert len(missed) > 10
+    assert min(deal.time_msc for deal in missed) < START + 7_200_000 + 60_000
+    assert terminal.account_info().balance == sums_of_deals(terminal)
+
+
 def test_a_trader_survives_a_weekend() -> None:
     friday = int(datetime(2025, 11, 21, 21, 50, tzinfo=UTC).timestamp() * 1000)
     trader = TraderOptions(every_s=60.0, hold_max_s=300.0, symbols=("EURUSD",))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
 
+from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.faults import Fault
 from producers.terminals.simulated.symbols import SymbolSpec
@@ -36,8 +38,8 @@ class AccountOptions(_Options):
     balance: float = 100_000.0
     credit: float = 0.0
     leverage: int = Field(100, gt=0)
-    margin_mode: int = mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
-    trade_mode: int = mt5.ACCOUNT_TRADE_MODE_DEMO
+    margin_mode: int = Field(mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, ge=0, le=2)
+    trade_mode: int = Field(mt5.ACCOUNT_TRADE_MODE_DEMO, ge=0, le=2)
     fifo_close: bool = False
     limit_orders: int = Field(200, ge=0)
     margin_so_mode: int = mt5.ACCOUNT_STOPOUT_MODE_PERCENT
@@ -131,6 +133,20 @@ class SimulatedOptions(_Options):
     """Virtual time from order_send to the deal."""
     trader: TraderOptions | None = None
     faults: tuple[Fault, ...] = ()
+
+    @field_validator("clock")
+    @classmethod
+    def _known_clock(cls, value: str) -> str:
+        return str(ClockRule.parse(value))
+
+    @field_validator("pc_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is no time zone: use an IANA name or UTC") from None
+        return value
 
     def call_latency_s(self, method: str) -> float:
         """Real seconds that one call takes."""

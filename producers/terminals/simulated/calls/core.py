@@ -76,6 +76,7 @@ class TerminalCore:
             begin_utc_ms=begin_utc_ms,
         )
         chosen = options.selected or tuple(self.specs)[:SELECTED_AT_START]
+        _require_offered((*chosen, *_traded(options)), self.specs)
         self.selected_at: dict[str, int] = dict.fromkeys(chosen, 0)
         self.books: set[str] = set()
         self.attached = False
@@ -283,3 +284,14 @@ def _generated_market(options: SimulatedOptions, specs: dict[str, SymbolSpec]) -
     """The seed's market; pairs needed for conversions trade too, though nobody is shown them."""
     hidden = {name: spec for name, spec in CATALOGUE.items() if name not in specs}
     return GeneratedMarket(options.seed, {**hidden, **specs}, options.ticks)
+
+
+def _traded(options: SimulatedOptions) -> tuple[str, ...]:
+    return () if options.trader is None else options.trader.symbols
+
+
+def _require_offered(names: tuple[str, ...], specs: dict[str, SymbolSpec]) -> None:
+    """Raises ValueError when a name is not offered."""
+    unknown = sorted(set(names) - set(specs))
+    if unknown:
+        raise ValueError(f"not offered: {', '.join(unknown)}; offered are {', '.join(specs)}")

@@ -8,13 +8,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 
 import click
 
-from events.cli import opened_log
-from events.log import Log
+from events.embedded import servers
+from events.log import Log, checked_name
+from events.redis import open_log
 from events.settings import Settings, load
 from producers.append import Writer
 from producers.clock.rules import ClockRule
@@ -30,7 +31,8 @@ PROGRESS_S = 1.0
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="[SYMBOL=]FILE...")
-@click.option("--terminal", "name", metavar="NAME", help="Into which namespace (default: yours).")
+@click.option("--terminal", "name", metavar="NAME", help="Whose ticks they are (default: yours).")
+@click.option("--namespace", metavar="NAME", help="Into a namespace of its own, beside terminals.")
 @click.option(
     "--file-clock",
     metavar="RULE",
@@ -61,6 +63,7 @@ PROGRESS_S = 1.0
 def import_command(
     files: tuple[str, ...],
     name: str | None,
+    namespace: str | None,
     file_clock: str,
     clock: str | None,
     lane: str,
@@ -70,7 +73,8 @@ def import_command(
     """Append tick files to the log: MT5 tick exports, CSV, Parquet; gzip too.
 
     Each file is appended once, however often this is run; a run that was stopped goes on where
-    it stood. The symbol is read from the file's name, or given before it.
+    it stood. The symbol is read from the file's name, or given before it. While a terminal's
+    producer runs, its namespace is taken: stop it, or import into another (--namespace).
 
     \b
     bridgectl import EURUSD_202401.csv.gz GOLD=xau.parquet
@@ -87,12 +91,13 @@ def import_command(
         lane=lane,  # type: ignore[arg-type] # click gives one of the choices
         on_error=on_error,  # type: ignore[arg-type]
     )
+    into = _namespace(namespace) or terminal.namespace
     begun = time.monotonic()
-    with opened_log(settings) as log, _writer(log, settings, terminal.namespace) as writer:
+    with _writer(settings, into) as writer:
         done = import_ticks(writer, sources, options=options, progress=_shown_progress())
     took_s = time.monotonic() - begun
     if as_json:
-        click.echo(json.dumps(_as_json(done, terminal.namespace, took_s)))
+        click.echo(json.dumps(_as_json(done, into, took_s)))
     else:
         _tell(done, took_s)
     if any(file.fault for file in done):
@@ -103,11 +108,25 @@ def _rule(text: str | None) -> ClockRule | None:
     return ClockRule.parse(text) if text else None
 
 
+def _namespace(name: str | None) -> str | None:
+    try:
+        return checked_name(name) if name else None
+    except ValueError as error:
+        raise click.UsageError(f"--namespace: {error}") from error
+
+
 @contextmanager
-def _writer(log: Log, settings: Settings, namespace: str) -> Iterator[Writer]:
-    """The right to append to a namespace. Raises WriterHeld while its producer runs."""
+def _writer(settings: Settings, namespace: str) -> Iterator[Writer]:
+    """The right to append to a namespace, in the log of the settings (an embedded one is started
+    for the time of the import). Raises WriterHeld while the namespace's producer runs."""
+    with servers(settings, postgres=False) as found, closing(open_log(found.redis_url)) as log:
+        yield from _claimed(log, settings, namespace)
+
+
+def _claimed(log: Log, settings: Settings, namespace: str) -> Iterator[Writer]:
     holder = f"import on {socket.gethostname()}"
-    writer = Writer(log, namespace, settings.bridge_partitions, holder=holder, report=Report())
+    partitions = log.namespaces().get(namespace, settings.bridge_partitions)
+    writer = Writer(log, namespace, partitions, holder=holder, report=Report())
     writer.open()
     try:
         writer.start_beating(lambda: None)  # the next append raises Fenced

@@ -116,10 +116,13 @@ def test_a_running_producer_is_named(
     writer.start_beating(lambda: None)
     try:
         refused = run(environment, folder, BTCUSD)
+        elsewhere = run(environment, folder, "--namespace", "history", BTCUSD)
     finally:
         writer.close()
     assert refused.returncode == 1
     assert "is held by producer 7: stop that one first" in refused.stderr
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert redis_log.namespaces() == {NAMESPACE: 4, "history": 4}
 
 
 def rows_in_log(log: RedisLog, slot: Slot) -> int:

@@ -49,7 +49,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "autostart": ("producers.setup.cli:autostart", "Start the bridge when you log on."),
     "import": ("producers.import_cli:import_command", "Append tick files to the log."),
     "sandbox": (
-        "producers.terminals.stand_in_cli:run_on_simulator",
+        "producers.terminals.stand_in.cli:run_on_simulator",
         "Run an MT5 script on the simulated terminal.",
     ),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
@@ -257,7 +257,8 @@ def compared(
             wanted = {place: newest_part(one, last_s) for place, one in wanted.items()}
         ends = [until for one in wanted.values() for _, until in one.values()]
         if not ends and not recorded:
-            return Verification(not_checked={terminal.name: "nothing was captured"})
+            nothing = {terminal.name: "nothing was captured"} if spans is None else {}
+            return Verification(not_checked=nothing)
         asked = () if recorded and not only else symbols
         with opened_truth(terminal, asked, newest_server_ms=max(ends, default=0)) as truth:
             if recorded and last_s is None:

@@ -14,11 +14,13 @@ from rich.live import Live
 from events.log import OPERATOR, SOURCE, Lane, Log, LogUnavailable
 from events.settings import Settings, load
 from events.views import lines
-from events.views.state import NamespaceState, collect
+from events.views.state import NamespaceState, collect, with_stored
 from events.views.tables import status_view
 
 REFRESH_S = 1.0
 TAIL_MAX = 100_000
+PERSIST = "persist"
+"""The group whose offsets the database holds."""
 _LANES = click.Choice([lane.label for lane in Lane])
 
 
@@ -56,18 +58,23 @@ def status(name: str | None, watch: bool, as_json: bool) -> None:
     bridgectl status --watch
     bridgectl status --json | jq .namespaces[0].lag_by_group
     """
-    with opened_log(load()) as log:
+    settings = load()
+    with opened_log(settings) as log:
+
+        def look() -> tuple[NamespaceState, ...]:
+            return _with_database(settings, _found(log, name))
+
         if as_json:
-            found = [namespace.to_json() for namespace in _found(log, name)]
+            found = [namespace.to_json() for namespace in look()]
             click.echo(json.dumps({"now_ms": _now_ms(), "namespaces": found}, allow_nan=False))
             return
         console = Console(soft_wrap=True)
         if not watch:
-            console.print(status_view(_found(log, name), now_ms=_now_ms()))
+            console.print(status_view(look(), now_ms=_now_ms()))
             return
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
-                live.update(status_view(_found(log, name), now_ms=_now_ms()), refresh=True)
+                live.update(status_view(look(), now_ms=_now_ms()), refresh=True)
                 time.sleep(REFRESH_S)
 
 
@@ -150,6 +157,23 @@ def _found(log: Log, name: str | None) -> tuple[NamespaceState, ...]:
     if name is not None and not found:
         raise NoServer(_nothing_called(log, name))
     return found
+
+
+def _with_database(
+    settings: Settings, found: tuple[NamespaceState, ...]
+) -> tuple[NamespaceState, ...]:
+    """With the database's own offsets, where there is a database with our tables."""
+    from events.postgres import DatabaseError, connect, read_offsets
+
+    dsn = settings.postgres_url()
+    if dsn is None:
+        return found
+    try:
+        with connect(dsn, application="bridge status") as connection:
+            return with_stored(found, read_offsets(connection, PERSIST))
+    except DatabaseError as error:
+        click.echo(f"the database is not shown: {error}", err=True)
+        return found
 
 
 def _nothing_called(log: Log, name: str | None) -> str:

@@ -39,15 +39,14 @@ class BridgeFailed(RuntimeError):
 
 
 class Bridge:
-    """One run. `run` returns why it ended; afterwards everything appended is stored, unless
-    `drain` says otherwise."""
+    """One run. `caught_up` tells whether everything that was appended is stored."""
 
     def __init__(
         self,
         producers: Sequence[ProcessSpec],
         persist: ProcessSpec,
         *,
-        drain: ProcessSpec,
+        caught_up: Callable[[], bool],
         screen: Screen,
         finite: bool,
         monotonic: Callable[[], float] = time.monotonic,
@@ -55,8 +54,9 @@ class Bridge:
         failures_max = FINITE_FAILURES_MAX if finite else None
         self._producers = [self._child(spec, screen, failures_max) for spec in producers]
         self._persist = self._child(persist, screen, failures_max)
-        self._drain = drain
+        self._caught_up = caught_up
         self._screen = screen
+        self._finite = finite
         self._monotonic = monotonic
         self._stop = Flag()
 
@@ -67,23 +67,30 @@ class Bridge:
     def reports(self) -> tuple[ProcessReport, ...]:
         return tuple(child.report() for child in (*self._producers, self._persist))
 
-    def run(self, *, for_s: float | None) -> Ending:
-        """Run until stopped by a signal, for so many seconds, or until all files are played.
+    def run(self, *, for_s: float | None, drain_s: float = DRAIN_WAIT_S) -> tuple[Ending, bool]:
+        """Run until stopped by a signal, for so many seconds, or until all files are played; then
+        end the producers, and persist when it has caught up (a finite run waits for that).
 
-        Raises BridgeFailed when a part cannot run at all. Every child is gone afterwards.
+        Returns why it ended, and whether everything is stored. Raises BridgeFailed when a part
+        cannot run at all. Every child is gone afterwards.
         """
+        drained = False
         with stopped_by_signals(self._stop):
             try:
                 for child in (self._persist, *self._producers):
                     child.start()
                 ending = self._watch(for_s)
+                for child in self._producers:
+                    child.stop()
+                if self._finite and ending is not Ending.FAILED:
+                    drained = self._drained(drain_s)
             finally:
                 for child in self._producers:
                     child.stop()
                 self._persist.stop()
         if ending is Ending.FAILED:
             raise BridgeFailed(self._last_words())
-        return ending
+        return ending, drained
 
     def _watch(self, for_s: float | None) -> Ending:
         deadline = None if for_s is None else self._monotonic() + for_s
@@ -98,22 +105,19 @@ class Bridge:
             self._screen.refresh(self.reports)
         return Ending.STOPPED
 
-    def drain(self, *, wait_s: float = DRAIN_WAIT_S) -> bool:
-        """Store what is in the log and not in the database yet; False when that did not end."""
-        child = Child(self._drain, on_line=self._screen.line, failures_max=FINITE_FAILURES_MAX)
+    def _drained(self, wait_s: float) -> bool:
+        """Give persist the time to store what is in the log; a second signal ends it."""
+        self._stop.clear()
         deadline = self._monotonic() + wait_s
-        with stopped_by_signals(self._stop):
-            try:
-                child.start()
-                while child.watch() in (ProcessState.RUNNING, ProcessState.WAITING):
-                    if self._monotonic() > deadline:
-                        log.error("storing what was appended did not end within %g s", wait_s)
-                        return False
-                    time.sleep(WATCH_S)
-                    self._screen.refresh((child.report(),))
-                return child.state is ProcessState.DONE
-            finally:
-                child.stop()
+        while not self._caught_up():
+            if self._persist.watch() is ProcessState.FAILED or self._stop.is_set():
+                return False
+            if self._monotonic() > deadline:
+                log.error("storing what was appended did not end within %g s", wait_s)
+                return False
+            time.sleep(WATCH_S)
+            self._screen.refresh(self.reports)
+        return True
 
     def _last_words(self) -> str:
         for report in self.reports:

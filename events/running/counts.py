@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from events.codec import TICKS, TICKS_HISTORY, decode
-from events.log import BEGIN, SOURCE, EntryId, Lane, Log, Slot, Stream
+from events.log import BEGIN, SOURCE, EntryId, Lane, Log, LogUnavailable, Slot, Stream
+from events.postgres import DatabaseUnavailable, connect, read_offsets
 from events.ticks import TickBatch
 
 PAGE_ENTRIES_MAX = 50
@@ -88,3 +89,18 @@ def _count_stream(log: Log, stream: Stream, before: LogEnds, counts: dict[str, A
                 assert isinstance(batch, TickBatch), "tick types decode to tick batches"
                 counts[batch.symbol] = counts.get(batch.symbol, Appended()).with_batch(batch)
         after = page[-1].id
+
+
+def everything_stored(log: Log, dsn: str, names: Sequence[str], group: str) -> bool:
+    """Whether the database holds every entry of these namespaces. False when either does not
+    answer: then nobody knows."""
+    try:
+        with connect(dsn, application="bridge up") as connection:
+            stored = {row.stream: row.last for row in read_offsets(connection, group)}
+        ends = log_ends(log, names)
+    except (DatabaseUnavailable, LogUnavailable):
+        return False
+    return all(
+        last == BEGIN or stored.get(str(stream), BEGIN) >= last
+        for stream, last in ends.last_ids.items()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,12 +15,14 @@ from events.processes import ProcessSpec
 from events.redis import open_log
 from events.redis.facts import ServerFacts, server_facts
 from events.running.bridge import Bridge, Ending
-from events.running.counts import LogEnds, appended_since, log_ends
+from events.running.counts import LogEnds, appended_since, everything_stored, log_ends
 from events.running.result import RunResult, TerminalResult, Verified, Verify
 from events.running.screen import PlainScreen, Screen, WindowScreen
 from events.settings import TerminalChoice, TerminalKind, TerminalSettings
 
 MODULE = "bridgectl"
+PERSIST = "persist"
+"""The group that stores everything."""
 REDIS_WAIT_S = (0.5, 1.0, 2.0, 5.0)
 MADE_UP = (TerminalKind.SIMULATED, TerminalKind.RECORDED)
 
@@ -68,7 +70,7 @@ def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunR
         before = log_ends(opened, names)
         stored_before = _stored(servers.postgres_url, names) if options.finite else {}
         begun = time.monotonic()
-        bridge, ending, drained = _ran(options, servers)
+        bridge, ending, drained = _ran(options, servers, opened)
         took_s = time.monotonic() - begun
         terminals = [
             _result(terminal, opened, servers.postgres_url, before, stored_before, verify)
@@ -88,16 +90,19 @@ def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunR
         opened.close()
 
 
-def _ran(options: RunOptions, servers: Servers) -> tuple[Bridge, Ending, bool]:
+def _ran(options: RunOptions, servers: Servers, opened: Log) -> tuple[Bridge, Ending, bool]:
     """The children, from start to end."""
     screen = _screen(options, servers)
     root = logging.getLogger()
     if isinstance(screen, logging.Handler):
         root.addHandler(screen)
     try:
-        bridge = _bridge(options, screen)
-        ending = bridge.run(for_s=options.for_s)
-        drained = bridge.drain() if options.finite else False
+        names = [terminal.namespace for terminal in options.terminals]
+        dsn = servers.postgres_url
+        bridge = _bridge(
+            options, screen, caught_up=lambda: everything_stored(opened, dsn, names, PERSIST)
+        )
+        ending, drained = bridge.run(for_s=options.for_s)
         return bridge, ending, drained
     finally:
         if isinstance(screen, logging.Handler):
@@ -105,7 +110,7 @@ def _ran(options: RunOptions, servers: Servers) -> tuple[Bridge, Ending, bool]:
         screen.close()
 
 
-def _bridge(options: RunOptions, screen: Screen) -> Bridge:
+def _bridge(options: RunOptions, screen: Screen, *, caught_up: Callable[[], bool]) -> Bridge:
     environment = dict(options.environment or {})
     producers = [
         ProcessSpec(
@@ -116,13 +121,13 @@ def _bridge(options: RunOptions, screen: Screen) -> Bridge:
         )
         for terminal in options.terminals
     ]
-    words = ["consume", "--group", "persist"]
+    words = ["consume", "--group", PERSIST]
     for terminal in options.terminals:
         words += ["--terminal", terminal.namespace]
     return Bridge(
         producers,
-        ProcessSpec("persist", MODULE, tuple(words), environment),
-        drain=ProcessSpec("persist", MODULE, (*words, "--until-idle"), environment),
+        ProcessSpec(PERSIST, MODULE, tuple(words), environment),
+        caught_up=caught_up,
         screen=screen,
         finite=options.finite,
     )

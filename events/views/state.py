@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from events.codec import AnyEvent, BadEvent, UnknownEvent, decode_data
 from events.event import Event
 from events.log import SOURCE, Lane, Log, Slot
 from events.operations import ClockChanged, ProducerState, TerminalDown, TerminalUp
 from events.trading import Account, Book
+
+if TYPE_CHECKING:  # its drivers are loaded by whoever really asks a database
+    from events.postgres import OffsetRow
 
 BROKEN_MAX = 20
 _TASK = re.compile(r"\.\d+$")
@@ -32,6 +35,17 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """How far one group has stored a namespace, by the database's own offsets."""
+
+    group: str
+    ticks: int
+    entries_behind: int
+    halted: tuple[str, ...]
+    """Why streams are not stored any further."""
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceState:
     """One terminal as its log shows it."""
 
@@ -47,6 +61,8 @@ class NamespaceState:
     account: Account | None
     book: Book | None
     unreadable: tuple[str, ...] = ()
+    stored: Stored | None = None
+    """What the database holds of it; None where nobody looked."""
 
     @property
     def connection(self) -> str:
@@ -101,6 +117,7 @@ class NamespaceState:
             "entries_by_lane": self.entries_by_lane(),
             "lag_by_group": self.lag_by_group(),
             "unreadable": list(self.unreadable),
+            "stored": asdict(self.stored) if self.stored is not None else None,
             **events,
         }
 
@@ -136,6 +153,26 @@ def collect(log: Log, *, only: str | None = None) -> tuple[NamespaceState, ...]:
         for name, partitions in sorted(log.namespaces().items())
         if only is None or name == only
     )
+
+
+def with_stored(
+    namespaces: Sequence[NamespaceState], offsets: Sequence[OffsetRow]
+) -> tuple[NamespaceState, ...]:
+    """The same with what the database tells of one group's offsets."""
+    rows = {row.stream: row for row in offsets}
+
+    def stored(namespace: NamespaceState) -> Stored | None:
+        mine = [(lane, rows[lane.stream]) for lane in namespace.lanes if lane.stream in rows]
+        if not mine:
+            return None
+        return Stored(
+            group=mine[0][1].group,
+            ticks=sum(row.ticks for _, row in mine),
+            entries_behind=sum(max(0, lane.entries_added - row.entries) for lane, row in mine),
+            halted=tuple(dict.fromkeys(row.halted for _, row in mine if row.halted)),
+        )
+
+    return tuple(replace(namespace, stored=stored(namespace)) for namespace in namespaces)
 
 
 def _namespace(log: Log, name: str, partitions: int) -> NamespaceState:

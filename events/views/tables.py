@@ -62,6 +62,14 @@ def summary(namespace: NamespaceState, *, now_ms: int) -> Table:
             table.add_row("last error", Text(f"{producer.last_error} ({when})", style="red"))
     if namespace.down is not None and connection not in ("up", "no producer"):
         table.add_row("terminal", Text(f"{namespace.down.reason}: {namespace.down.detail}", BAD))
+    stored = namespace.stored
+    if stored is not None:
+        table.add_row(
+            "database",
+            f"{stored.ticks:,} ticks stored, {stored.entries_behind:,} entries behind",
+        )
+        for reason in stored.halted:
+            table.add_row("halted", Text(reason, style=BAD))
     holders = sorted({holder for holder in namespace.holders if holder})
     table.add_row("held by", "; ".join(holders) or UNKNOWN)
     for line in namespace.unreadable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from events.memory_log import MemoryLog
 from events.operations import ClockTick
 from events.processes import ProcessReport, ProcessSpec
 from events.running import Bridge, BridgeFailed, Ending, RunResult, TerminalResult, Verified
-from events.running.counts import appended_since, log_ends
+from events.running.counts import appended_since, everything_stored, log_ends
 from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
 
 ROOT = Path(__file__).parents[2]
@@ -113,11 +113,11 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bridge(producer: str, persist: str = "stays", drain: str = "ends") -> Bridge:
+def bridge(producer: str, *, caught_up: Callable[[], bool] = lambda: True) -> Bridge:
     return Bridge(
         [ProcessSpec("produce", producer)],
-        ProcessSpec("persist", persist),
-        drain=ProcessSpec("persist", drain),
+        ProcessSpec("persist", "stays"),
+        caught_up=caught_up,
         screen=Silent(),
         finite=True,
     )
@@ -126,16 +126,34 @@ def bridge(producer: str, persist: str = "stays", drain: str = "ends") -> Bridge
 @pytest.mark.usefixtures("scripts")
 def test_a_run_ends_when_every_producer_has_ended() -> None:
     run = bridge("ends")
-    assert run.run(for_s=None) is Ending.PLAYED
-    assert run.drain()
+    assert run.run(for_s=None) == (Ending.PLAYED, True)
     assert all(report.pid is None for report in run.reports), "no child is left"
 
 
 @pytest.mark.usefixtures("scripts")
 def test_a_run_ends_when_its_time_is_over() -> None:
     run = bridge("stays")
-    assert run.run(for_s=0.5) is Ending.TIME
+    assert run.run(for_s=0.5) == (Ending.TIME, True)
     assert all(report.pid is None for report in run.reports)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_persist_goes_on_until_everything_is_stored() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def caught_up() -> bool:
+        asked.append(tuple(str(report.state) for report in run.reports))
+        return len(asked) == 3
+
+    run = bridge("ends", caught_up=caught_up)
+    assert run.run(for_s=None) == (Ending.PLAYED, True)
+    assert asked == [("done", "running")] * 3
+
+
+@pytest.mark.usefixtures("scripts")
+def test_storing_that_does_not_end_is_told() -> None:
+    run = bridge("ends", caught_up=lambda: False)
+    assert run.run(for_s=None, drain_s=0.3) == (Ending.PLAYED, False)
 
 
 def test_a_part_that_cannot_run_is_told_with_its_last_words(scripts: Path) -> None:
@@ -146,7 +164,11 @@ def test_a_part_that_cannot_run_is_told_with_its_last_words(scripts: Path) -> No
         bridge("breaks").run(for_s=None)
 
 
-def test_draining_that_does_not_end_is_told(scripts: Path) -> None:
-    run = bridge("ends", drain="stays")
-    assert run.run(for_s=None) is Ending.PLAYED
-    assert not run.drain(wait_s=0.5)
+def test_everything_is_stored_when_the_offsets_reach_the_ends(postgres_url: str) -> None:
+    log = MemoryLog()
+    assert everything_stored(log, postgres_url, ["a"], "persist"), "nothing is there to be stored"
+    log.open_namespace("a", 1)
+    claim = log.claim(Slot("a", SOURCE, 0), "x", alive_within_s=0)
+    log.append(claim, [encode(batch("EURUSD", 5))])
+    assert not everything_stored(log, postgres_url, ["a"], "persist")
+    assert not everything_stored(log, "postgresql://x@127.0.0.1:1/x", ["a"], "persist")

@@ -41,6 +41,8 @@ class TerminalSpec(BaseModel):
     """remote, classic: host:port."""
     token: SecretStr | None = None
     """remote: what the terminal server asks for."""
+    observe: bool = False
+    """remote: read beside the client that controls the terminal, after everything else."""
     tls: bool = False
     tls_ca_file: str | None = None
     """remote: certificate authority (PEM) that signed the server's certificate."""

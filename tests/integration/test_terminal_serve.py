@@ -141,7 +141,7 @@ def test_a_lost_link_fails_its_calls_and_is_opened_again(serve: Serve, host: Hos
 
 def test_the_same_client_on_a_new_link_displaces_its_dead_one(serve: Serve) -> None:
     server = serve()
-    hello = (int(Kind.HELLO), PROTOCOL_VERSION, TOKEN, "session-1", "me")
+    hello = (int(Kind.HELLO), PROTOCOL_VERSION, TOKEN, "session-1", "me", False)
     with _connected(server) as old, _connected(server) as new:
         old.sendall(pack(hello))
         assert _message(old)[0] == Kind.READY
@@ -171,7 +171,7 @@ def test_a_silent_client_loses_control(monkeypatch: pytest.MonkeyPatch, serve: S
     monkeypatch.setattr(session, "CLIENT_SILENCE_S", 0.3)
     server = serve()
     with _connected(server) as silent:
-        hello = (int(Kind.HELLO), PROTOCOL_VERSION, TOKEN, "session-1", "silent")
+        hello = (int(Kind.HELLO), PROTOCOL_VERSION, TOKEN, "session-1", "silent", False)
         silent.sendall(pack(hello))
         assert _message(silent)[0] == Kind.READY
         until(lambda: server.controller() is None, what="the end of control")
@@ -229,6 +229,38 @@ def test_a_read_only_server_sends_no_orders(serve: Serve, tmp_path: Path) -> Non
             client.call("login", 5)
         assert client.call("symbol_info", "S").value.name == "S"
         assert not journal.exists()
+
+
+def test_observers_read_beside_the_one_in_control_and_after_it(
+    serve: Serve, host: HostClient, tmp_path: Path
+) -> None:
+    server = serve()
+    limits = replace(LIMITS, call_s=10.0)
+    with remote(server, limits=limits) as client, remote(server, observe=True) as observer:
+        assert observer.call("symbol_info", "seen").value.name == "seen"
+        with pytest.raises(NotSent, match="an observer only reads"):
+            observer.call("order_send", {"symbol": "S", "comment": str(tmp_path / "order")})
+        client.submit("symbol_info", "sleep 0.2")
+        until(lambda: host.state().running is not None, what="a running call")
+        reads = [
+            observer.submit("symbol_info", f"read {n}", priority=Priority.EMERGENCY)
+            for n in range(10)
+        ]
+        until(lambda: observer.state().in_flight > 5, what="reads on their way")
+        client.call("symbol_info", "urgent", priority=Priority.TICKS)
+        for read in reads:
+            read.result(PATIENCE_S)
+        served = list(client.call("symbols_get").value)
+    assert served.index("urgent") <= served.index("read 5")
+    watchers = [remote(server, observe=True, name=f"watcher {n}") for n in range(5)]
+    try:
+        for watcher in watchers[:4]:
+            watcher.call("symbol_info", "S")
+        with pytest.raises(NotSent, match="4 clients observe"):
+            watchers[4].call("symbol_info", "S")
+    finally:
+        for watcher in watchers:
+            watcher.close()
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class RemoteLink:
         name = f"{spec.name}@{platform.node()}:{os.getpid()}"
         try:
             hello = pack(
-                (int(Kind.HELLO), PROTOCOL_VERSION, token, session, name),
+                (int(Kind.HELLO), PROTOCOL_VERSION, token, session, name, spec.observe),
                 bytes_max=HELLO_BYTES_MAX,
             )
             write_frame(self._socket, hello)

@@ -2,7 +2,8 @@
 
 The terminal runs in its own supervised host, so that a hung terminal does not hang the server.
 A connection shows its token first and is then the one that controls the terminal, until it goes;
-others are refused by name. What stands beside the server (a guard) shares its HostClient.
+others are refused by name. A few may read beside it (observers), after everything it asks. What
+stands beside the server (a guard) shares its HostClient.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ OPENING_S = 10.0
 """From accepting a connection until its TLS handshake and hello are done."""
 OPENING_BYTES_MAX = 4096
 CONNECTIONS_MAX = 16
+OBSERVERS_MAX = 4
 BAD_TOKEN_WAIT_S = 1.0
 ACCEPT_LOOK_S = 0.5
 
@@ -68,6 +70,7 @@ class TerminalServer:
         self._read_only = read_only
         self._lock = Lock()
         self._threads: set[Thread] = set()
+        self._sessions: set[Session] = set()
         self._controller: Session | None = None
         self._closing = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -97,9 +100,9 @@ class TerminalServer:
             self._acceptor.join()
         self._listener.close()
         with self._lock:
-            controller, threads = self._controller, list(self._threads)
-        if controller is not None:
-            controller.end("the terminal server is stopping")
+            sessions, threads = list(self._sessions), list(self._threads)
+        for session in sessions:
+            session.end("the terminal server is stopping")
         for thread in threads:
             thread.join(OPENING_S)
 
@@ -135,17 +138,17 @@ class TerminalServer:
             connection.settimeout(OPENING_S)
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
-            session_id, name = self._welcome(connection, where)
+            session_id, name, observes = self._welcome(connection, where)
             duplex = DuplexSocket(connection)
             session = Session(
                 duplex, self._client, who=f"{name} from {where}", id=session_id,
-                read_only=self._read_only,
+                observes=observes, read_only=self._read_only,
             )  # fmt: skip
-            self._take_control(session)
+            self._admit(session)
             try:
                 session.run()
             finally:
-                self._release_control(session)
+                self._dismiss(session)
         except _Refused as refused:
             logger.warning("%s refused: %s", where, refused)
             self._say_refused(duplex, connection, str(refused))
@@ -158,8 +161,9 @@ class TerminalServer:
             with self._lock:
                 self._threads.discard(current_thread())
 
-    def _welcome(self, connection: socket.socket, where: str) -> tuple[str, str]:
-        """Check version and token of the first frame; returns the session's id and its name."""
+    def _welcome(self, connection: socket.socket, where: str) -> tuple[str, str, bool]:
+        """Check version and token of the first frame; the session's id, name, whether it only
+        observes."""
         body = read_frame(_Opening(connection), bytes_max=OPENING_BYTES_MAX)
         if body is None:
             raise WireError("no hello came")
@@ -171,27 +175,33 @@ class TerminalServer:
                 f"this server speaks version {PROTOCOL_VERSION}, the client {message[1]}:"
                 " update the older one"
             )
-        _, _, token, session_id, name = message
+        _, _, token, session_id, name, observes = message
         if not hmac.compare_digest(str(token).encode(), self._token):
             time.sleep(BAD_TOKEN_WAIT_S)  # guessing must be slow; connections are few
             raise _Refused("wrong token: set the one that the terminal server uses")
-        return str(session_id)[:64], str(name)[:64]
+        return str(session_id)[:64], str(name)[:64], observes is True
 
-    def _take_control(self, session: Session) -> None:
-        """Raises _Refused when another client controls the terminal."""
+    def _admit(self, session: Session) -> None:
+        """Raises _Refused when another client controls the terminal, or too many observe it."""
         with self._lock:
-            held = self._controller
-            if held is not None and held.id != session.id:
-                raise _Refused(f"{held.who} controls this terminal already; only one client may")
             if self._closing:
                 raise _Refused("the terminal server is stopping")
-            self._controller = session
+            held = None if session.observes else self._controller
+            if held is not None and held.id != session.id:
+                raise _Refused(f"{held.who} controls this terminal already; only one client may")
+            if session.observes and sum(one.observes for one in self._sessions) >= OBSERVERS_MAX:
+                raise _Refused(f"{OBSERVERS_MAX} clients observe this terminal already")
+            self._sessions.add(session)
+            if not session.observes:
+                self._controller = session
         if held is not None:
             held.end("its client connected again")
-        logger.info("%s controls the terminal", session.who)
+        does = "observes" if session.observes else "controls"
+        logger.info("%s %s the terminal", session.who, does)
 
-    def _release_control(self, session: Session) -> None:
+    def _dismiss(self, session: Session) -> None:
         with self._lock:
+            self._sessions.discard(session)
             if self._controller is session:
                 self._controller = None
         logger.info("%s has gone", session.who)

@@ -1,4 +1,4 @@
-"""One controlling connection of a terminal server: calls in, answers out, beats in between."""
+"""One connection of a terminal server: calls in, answers out, beats in between."""
 
 from __future__ import annotations
 
@@ -52,13 +52,21 @@ class Session:
     """Runs in the connection's thread until either side ends it."""
 
     def __init__(
-        self, duplex: DuplexSocket, client: HostClient, *, who: str, id: str, read_only: bool
+        self,
+        duplex: DuplexSocket,
+        client: HostClient,
+        *,
+        who: str,
+        id: str,
+        observes: bool = False,
+        read_only: bool = False,
     ) -> None:
         self.who = who
         self.id = id
+        self.observes = observes
         self._duplex = duplex
         self._client = client
-        self._read_only = read_only
+        self._read_only = read_only or observes
         self._outbox: SimpleQueue[bytes | Callable[[], bytes] | None] = SimpleQueue()
         self._lock = Lock()
         self._open: dict[int, Future[Reply]] = {}
@@ -96,9 +104,12 @@ class Session:
         if crowded:
             self._fault(call.id, NotSent(f"{CALLS_MAX} calls are unanswered already"))
         elif self._read_only and call.method in READ_ONLY_REFUSED:
-            self._fault(call.id, NotSent(f"this terminal server is read-only: no {call.method}"))
+            self._fault(call.id, NotSent(f"{self._why_not()}: no {call.method}"))
         else:
             self._submit(call)
+
+    def _why_not(self) -> str:
+        return "an observer only reads" if self.observes else "this terminal server is read-only"
 
     def _submit(self, call: CallMessage) -> None:
         """Raises ValueError for a method or priority that there is not."""
@@ -107,7 +118,7 @@ class Session:
             call.method,
             call.args,
             call.kwargs,
-            priority=Priority(call.priority),
+            priority=Priority.HISTORY if self.observes else Priority(call.priority),
             timeout_s=min(max(float(call.timeout_s), TIMEOUT_S_MIN), TIMEOUT_S_MAX),
             on_started=lambda: self._outbox.put(started),
         )

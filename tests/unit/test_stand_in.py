@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from producers.terminals import constants as mt5
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
 from producers.terminals.stand_in import MODULE_NAME, build_module, install, installed
-from producers.terminals.stand_in_cli import run_on_simulator, run_script
+from producers.terminals.stand_in.cli import run_on_simulator, run_script
 
 SAMPLES = Path(__file__).parents[1] / "data"
 START_UTC_MS = 1_763_553_600_000  # Wednesday 19 November 2025, 12:00 UTC
@@ -215,7 +215,7 @@ def test_what_a_script_raises_is_shown_as_python_shows_it(tmp_path: Path) -> Non
     result = CliRunner().invoke(run_on_simulator, [str(path)])
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback (most recent call last):\n  File")
-    assert "stand_in_cli" not in result.stderr
+    assert "stand_in" not in result.stderr
     assert result.stderr.endswith("ValueError: oh\n")
     path.write_text("raise SystemExit(3)\n", encoding="utf-8")
     assert CliRunner().invoke(run_on_simulator, [str(path)]).exit_code == 3

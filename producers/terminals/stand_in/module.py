@@ -1,12 +1,4 @@
-"""A module object that stands in for `MetaTrader5`, driven by any terminal of ours.
-
-`install(terminal)` puts it into `sys.modules`, so that scripts and packages written for the real
-module run unchanged on a simulated or recorded terminal, on any system. It has exactly the real
-module's public names (MetaTrader5 5.0.6231): constants, struct types, functions, `__version__`
-and `__author__`.
-
-    python -m producers.terminals.stand_in SCRIPT.py [arguments]
-"""
+"""The module object that stands in for `MetaTrader5`."""
 
 from __future__ import annotations
 
@@ -183,9 +175,3 @@ def _close(module: Any, symbol: str, comment: str | None, ticket: int | None) ->
     if not done:
         return False
     return True if done == tried else "Partially"
-
-
-if __name__ == "__main__":
-    from producers.terminals.stand_in_cli import run_on_simulator
-
-    run_on_simulator(prog_name="python -m producers.terminals.stand_in")

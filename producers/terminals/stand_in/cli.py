@@ -45,7 +45,7 @@ def run_on_simulator(
       bridgectl sandbox my_bot.py --lots 0.1
       bridgectl sandbox --ticks EURUSD_2024.csv.gz --speed max my_bot.py
     """
-    from producers.terminals.stand_in import installed
+    from producers.terminals.stand_in.module import installed
 
     terminal = _terminal(given)
     with installed(terminal):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from consumers.verify import no_ticks
 from events.codec import TICKS, TICKS_HISTORY, BadEvent, UnknownEvent, decode, split_type
-from events.log import BEGIN, SOURCE, Entry, Lane, Log, Slot, Stream, partition_of
+from events.log import BEGIN, SOURCE, Entry, EntryId, Lane, Log, Slot, Stream, partition_of
 from events.postgres import connect, read_ticks
 from events.ticks import TickArray, TickBatch
 
@@ -17,11 +19,20 @@ class LogTicks:
     """Ticks of a namespace in the log: the live lane and the history lane.
 
     The newest symbol asked for is kept in memory (60 bytes a tick), because ids are no clocks:
-    a span can only be found by reading a symbol's whole partition.
+    a span can only be found by reading a symbol's whole partition. With `after`, only ticks
+    behind those places of their streams.
     """
 
-    def __init__(self, log: Log, namespace: str, partitions: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        namespace: str,
+        partitions: int,
+        *,
+        after: Mapping[Stream, EntryId] | None = None,
+    ) -> None:
         self._log, self._namespace, self._partitions = log, namespace, partitions
+        self._after = after or {}
         self._symbol: str | None = None
         self._ticks = no_ticks()
 
@@ -42,7 +53,7 @@ class LogTicks:
         return np.concatenate(arrays) if arrays else no_ticks()
 
     def _batches(self, stream: Stream, symbol: str) -> list[TickBatch]:
-        found, after = [], BEGIN
+        found, after = [], self._after.get(stream, BEGIN)
         while page := self._log.between(stream, after.next(), count_max=PAGE_ENTRIES):
             found += [batch for entry in page if (batch := _batch_of(entry, symbol))]
             after = page[-1].id
@@ -50,11 +61,13 @@ class LogTicks:
 
 
 class DatabaseTicks:
-    """Ticks of a namespace in the database. Close it when done."""
+    """Ticks of a namespace in the database (`after`: as for LogTicks). Close it when done."""
 
-    def __init__(self, dsn: str, namespace: str) -> None:
+    def __init__(
+        self, dsn: str, namespace: str, *, after: Mapping[Stream, EntryId] | None = None
+    ) -> None:
         self._connection = connect(dsn, application="bridge verify")
-        self._namespace = namespace
+        self._namespace, self._after = namespace, after
 
     def ticks(self, symbol: str, from_server_ms: int, until_server_ms: int) -> TickArray:
         """See `TickSource`. Raises DatabaseUnavailable."""
@@ -64,6 +77,7 @@ class DatabaseTicks:
             symbol,
             from_server_ms=from_server_ms,
             until_server_ms=until_server_ms,
+            after=self._after,
         )
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,24 @@ import numpy as np
 from events.candles import TIMEFRAME_SECONDS, CandleBatch
 from events.log import BEGIN, END, Entry, EntryId, Lane, Stream
 from events.marks import MARK_DTYPE, Marks
-from events.postgres.binary_copy import Array, PackedTable
+from events.postgres.binary_copy import Array, PackedTable, utc_ms_of
 from events.postgres.connection import Connection
 from events.postgres.tables import CANDLES, MARKS, TICKS
 from events.ticks import RATE_DTYPE, TICK_DTYPE, Mark, OffsetSource, TickArray, TickBatch
 
+Names = Mapping[int, str]
+
 SERVER_TO_UTC_MAX_S = 26 * 3600
 """No broker's clock is further from UTC."""
 _INT8_MAX = 2**63 - 1
-_AT_PLACES = (
-    "r.stream_id = %s AND r.entry_ms BETWEEN %s AND %s"
+_BETWEEN = (
+    " AND r.entry_ms BETWEEN %s AND %s"
     " AND (r.entry_ms, r.entry_seq) >= (%s, %s) AND (r.entry_ms, r.entry_seq) <= (%s, %s)"
+)
+_AT_PLACES = "r.stream_id = %s" + _BETWEEN
+_FEEDS_AT_PLACES = (
+    "r.feed_id IN (SELECT id FROM raw.feeds WHERE stream_id = %s)"  # noqa: S608 - constants
+    + _BETWEEN
 )
 # The statements below are made of constants of this file alone.
 _SELECT_EVENTS = (
@@ -46,16 +53,19 @@ def read_ticks(
     *,
     from_server_ms: int = -(2**62),
     until_server_ms: int = 2**62,
+    after: Mapping[Stream, EntryId] | None = None,
 ) -> TickArray:
     """Stored ticks of a symbol with from <= time_msc < until (server clock), as stored.
 
-    Rows that were stored twice come twice. The order is that of the log.
+    Rows that were stored twice come twice. The order is that of the log. With `after`, only
+    ticks behind those places of their streams.
     """
     margin_ms = SERVER_TO_UTC_MAX_S * 1000
     rows = _copy_out(
         connection,
         TICKS,
-        "JOIN raw.symbols s ON s.id = r.symbol_id JOIN raw.terminals m ON m.id = s.terminal_id"
+        "JOIN raw.feeds f ON f.id = r.feed_id JOIN raw.symbols s ON s.id = f.symbol_id"
+        " JOIN raw.terminals m ON m.id = s.terminal_id"
         " WHERE m.name = %s AND s.name = %s AND r.time_msc >= %s AND r.time_msc < %s"
         ' AND r."time" >= raw.utc_time(%s) AND r."time" <= raw.utc_time(%s)'
         " ORDER BY r.entry_ms, r.entry_seq, r.idx",
@@ -68,13 +78,29 @@ def read_ticks(
             until_server_ms + margin_ms,
         ),
     )
-    return _tick_array(rows)
+    return _tick_array(rows[_behind(connection, rows, after)] if after else rows)
+
+
+def _behind(connection: Connection, rows: Array, after: Mapping[Stream, EntryId]) -> Array:
+    """Which rows come from entries behind these places."""
+    behind: Array = np.ones(len(rows), np.bool_)
+    for stream, place in after.items():
+        feeds = connection.execute(
+            "SELECT f.id FROM raw.feeds f JOIN raw.streams r ON r.id = f.stream_id"
+            " WHERE r.name = %s",
+            (str(stream),),
+        ).fetchall()
+        ms, seq = rows["entry_ms"], rows["entry_seq"]
+        later = (ms > place.ms) | ((ms == place.ms) & (seq > place.seq))
+        behind &= ~np.isin(rows["feed_id"], [feed for (feed,) in feeds]) | later
+    return behind
 
 
 def count_ticks(connection: Connection, namespace: str) -> dict[str, int]:
     """Stored ticks by symbol."""
     rows = connection.execute(
-        "SELECT s.name, count(*) FROM raw.ticks t JOIN raw.symbols s ON s.id = t.symbol_id"
+        "SELECT s.name, count(*) FROM raw.ticks t JOIN raw.feeds f ON f.id = t.feed_id"
+        " JOIN raw.symbols s ON s.id = f.symbol_id"
         " JOIN raw.terminals m ON m.id = s.terminal_id WHERE m.name = %s GROUP BY s.name"
         " ORDER BY s.name",
         (namespace,),
@@ -89,16 +115,16 @@ def read_entries(
 
     Raises LookupError when rows of a batch are missing.
     """
-    found = connection.execute("SELECT id FROM raw.streams WHERE name = %s", (str(stream),))
-    row = found.fetchone()
-    if row is None:
+    stream_id = _stream_id(connection, stream)
+    if stream_id is None:
         return []
-    entries = {entry.id: entry for entry in _verbatim(connection, stream, row[0], first, last)}
+    entries = {entry.id: entry for entry in _verbatim(connection, stream, stream_id, first, last)}
     for table, rebuild in ((TICKS, _tick_entry), (CANDLES, _candle_entry), (MARKS, _mark_entry)):
-        for batch in _batches(connection, table, row[0], first, last):
+        names = _symbols(connection, table, stream_id)
+        for batch in _batches(connection, table, stream_id, first, last):
             place = EntryId(int(batch["entry_ms"][0]), int(batch["entry_seq"][0]))
             if place not in entries:
-                entries[place] = rebuild(connection, stream, place, batch)
+                entries[place] = rebuild(names, stream, place, batch)
     return [entries[place] for place in sorted(entries)]
 
 
@@ -119,10 +145,11 @@ def _batches(
     connection: Connection, table: PackedTable, stream_id: int, first: EntryId, last: EntryId
 ) -> Iterator[Array]:
     """Rows of one entry at a time, in order."""
+    places = _FEEDS_AT_PLACES if table is TICKS else _AT_PLACES
     rows = _copy_out(
         connection,
         table,
-        f"WHERE {_AT_PLACES} ORDER BY r.entry_ms, r.entry_seq, r.idx",
+        f"WHERE {places} ORDER BY r.entry_ms, r.entry_seq, r.idx",
         _place_arguments(stream_id, first, last),
     )
     if not len(rows):
@@ -137,15 +164,25 @@ def _batches(
         yield batch
 
 
-def _tick_entry(connection: Connection, stream: Stream, place: EntryId, rows: Array) -> Entry:
-    symbol = _symbol(connection, int(rows["symbol_id"][0]))
-    batch = TickBatch(symbol, _tick_array(rows), *_header(rows), Mark(int(rows["marks"][0])))
+def _tick_entry(names: Names, stream: Stream, place: EntryId, rows: Array) -> Entry:
+    symbol = names[int(rows["feed_id"][0])]
+    utc_ms = utc_ms_of(rows["time"])
+    source, marks = divmod(int(rows["batch_bits"][0]), 256)
+    batch = TickBatch(
+        symbol,
+        _tick_array(rows),
+        offset_s=(int(rows["time_msc"][0]) - int(utc_ms[0])) // 1000,
+        offset_source=OffsetSource(source),
+        event_time_ms=int(utc_ms.max()),
+        recv_time_ms=int(rows["recv_ms"][0]),
+        marks=Mark(marks),
+    )
     kind = "ticks_history.1" if stream.lane is Lane.LOW else "ticks.1"
     return Entry(stream, place, kind, symbol, batch.to_bytes())
 
 
-def _candle_entry(connection: Connection, stream: Stream, place: EntryId, rows: Array) -> Entry:
-    symbol = _symbol(connection, int(rows["symbol_id"][0]))
+def _candle_entry(names: Names, stream: Stream, place: EntryId, rows: Array) -> Entry:
+    symbol = names[int(rows["symbol_id"][0])]
     candles = np.zeros(len(rows), RATE_DTYPE)
     candles["time"] = rows["time_s"]
     for name in ("open", "high", "low", "close", "spread"):
@@ -156,7 +193,7 @@ def _candle_entry(connection: Connection, stream: Stream, place: EntryId, rows: 
     return Entry(stream, place, "candles.1", f"{symbol}:{batch.timeframe}", batch.to_bytes())
 
 
-def _mark_entry(_: Connection, stream: Stream, place: EntryId, rows: Array) -> Entry:
+def _mark_entry(_: Names, stream: Stream, place: EntryId, rows: Array) -> Entry:
     marks = np.zeros(len(rows), MARK_DTYPE)
     marks["ticket"] = _unsigned(rows["ticket"])
     for name in ("price_current", "profit", "swap"):
@@ -191,10 +228,24 @@ def _unsigned(values: Array) -> Array:
     return native.view(native.dtype.str.replace("i", "u", 1))
 
 
-def _symbol(connection: Connection, symbol_id: int) -> str:
-    row = connection.execute("SELECT name FROM raw.symbols WHERE id = %s", (symbol_id,)).fetchone()
-    assert row is not None, "symbols are never deleted"
-    return str(row[0])
+def _stream_id(connection: Connection, stream: Stream) -> int | None:
+    row = connection.execute(
+        "SELECT id FROM raw.streams WHERE name = %s", (str(stream),)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _symbols(connection: Connection, table: PackedTable, stream_id: int) -> dict[int, str]:
+    """Names by the number that rows of a table carry: a feed for ticks, else a symbol."""
+    if table is TICKS:
+        return dict(
+            connection.execute(
+                "SELECT f.id, s.name FROM raw.feeds f JOIN raw.symbols s ON s.id = f.symbol_id"
+                " WHERE f.stream_id = %s",
+                (stream_id,),
+            ).fetchall()
+        )
+    return dict(connection.execute("SELECT id, name FROM raw.symbols").fetchall())
 
 
 def _place_arguments(stream_id: int, first: EntryId, last: EntryId) -> tuple[int, ...]:

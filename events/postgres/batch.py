@@ -19,7 +19,7 @@ from events.codec import BadEvent, UnknownEvent, decode
 from events.event import Event
 from events.log import Entry, Lane
 from events.marks import Marks
-from events.postgres.binary_copy import Array, PackedTable, timestamps
+from events.postgres.binary_copy import Array, PackedTable, timestamps, within_range
 from events.postgres.tables import CANDLES, MARKS, TICKS, Ids, Row, row_start, text, typed_rows
 from events.ticks import TICK_DTYPE, TickBatch
 
@@ -84,7 +84,7 @@ def build_batch(entries: Iterable[Entry], ids: Ids) -> SinkBatch:
         pairs = [pair for pair in pairs if len(pair[1])]
         if pairs:
             batch.packed[table.name] = (table, build(_Joined(pairs, ids), ids))
-    for entry, event in _odd_times(packed[TickBatch]):
+    for entry, event in _odd_ticks(packed[TickBatch]):
         _add_exact(batch, entry, event, ids)
     for entry, event in packed[TickBatch]:
         stream = str(entry.stream)
@@ -137,7 +137,7 @@ def _check_packed(event: Packed) -> None:
 
 
 def _says_all(entry: Entry, event: Packed) -> bool:
-    """Whether the rows alone rebuild the entry to the byte (for ticks: see _odd_times too)."""
+    """Whether the rows alone rebuild the entry to the byte (for ticks: see _odd_ticks too)."""
     if entry.cause or not len(event):
         return False
     if isinstance(event, TickBatch):
@@ -148,15 +148,22 @@ def _says_all(entry: Entry, event: Packed) -> bool:
     return event.to_bytes() == entry.data
 
 
-def _odd_times(pairs: Sequence[tuple[Entry, TickBatch]]) -> Iterator[tuple[Entry, TickBatch]]:
-    """Batches whose `time` is not the second of `time_msc`: raw.ticks has no column for it."""
+def _odd_ticks(pairs: Sequence[tuple[Entry, TickBatch]]) -> Iterator[tuple[Entry, TickBatch]]:
+    """Batches that raw.ticks alone would not rebuild: `time` is not the second of `time_msc`, a
+    time was clamped, or the event time is not that of the newest tick."""
     pairs = [(entry, event) for entry, event in pairs if _says_all(entry, event)]
     if not pairs:
         return
+    counts = np.array([len(event) for _, event in pairs])
+    ends = np.cumsum(counts)
     ticks = _join([event.ticks for _, event in pairs])
-    odd = np.flatnonzero(ticks["time"] != ticks["time_msc"] // 1000)
-    ends = np.cumsum([len(event) for _, event in pairs])
-    for index in np.unique(np.searchsorted(ends, odd, side="right")):
+    offsets_ms = np.array([event.offset_s for _, event in pairs], np.int64) * 1000
+    utc_ms = ticks["time_msc"] - np.repeat(offsets_ms, counts)
+    odd = (ticks["time"] != ticks["time_msc"] // 1000) | ~within_range(utc_ms)
+    newest_ms = np.maximum.reduceat(utc_ms, ends - counts)
+    unusual = newest_ms != np.array([event.event_time_ms for _, event in pairs], np.int64)
+    unusual[np.searchsorted(ends, np.flatnonzero(odd), side="right")] = True
+    for index in np.flatnonzero(unusual):
         yield pairs[index]
 
 
@@ -197,8 +204,12 @@ def _tick_rows(joined: _Joined, ids: Ids) -> Array:
     names = ("bid", "ask", "last", "volume", "volume_real", "time_msc", "flags")
     values |= {name: ticks[name] for name in names}
     values["time"] = timestamps(ticks["time_msc"] - values["offset_s"] * 1000)
-    values["symbol_id"] = joined.symbols(ids)
-    values["marks"] = joined.spread([int(event.marks) for _, event in joined.pairs])
+    values["feed_id"] = joined.spread(
+        [ids.feed(entry.stream, event.symbol) for entry, event in joined.pairs]
+    )
+    values["batch_bits"] = joined.spread(
+        [int(event.marks) | event.offset_source << 8 for _, event in joined.pairs]
+    )
     return TICKS.pack(len(ticks), values)
 
 

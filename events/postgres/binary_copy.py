@@ -102,6 +102,18 @@ def timestamps(utc_ms: Array) -> Array:
     return clamped
 
 
+def within_range(utc_ms: Array) -> Array:
+    """Which times `timestamps` keeps as they are."""
+    kept: Array = (utc_ms >= TIME_MIN_MS) & (utc_ms <= TIME_MAX_MS)
+    return kept
+
+
+def utc_ms_of(stored: Array) -> Array:
+    """timestamptz -> UTC in ms."""
+    utc_ms: Array = stored.astype(np.int64) // 1000 + POSTGRES_EPOCH_MS
+    return utc_ms
+
+
 def _signed(values: Array | int) -> Array | int:
     if isinstance(values, np.ndarray) and values.dtype.kind == "u":
         return values.view(values.dtype.str.replace("u", "i", 1))

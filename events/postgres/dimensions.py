@@ -19,6 +19,7 @@ class Dimensions:
         self._terminals: dict[str, int] = {}
         self._symbols: dict[tuple[str, str], int] = {}
         self._streams: dict[Stream, int] = {}
+        self._feeds: dict[tuple[Stream, str], int] = {}
 
     def stream(self, stream: Stream) -> int:
         if stream not in self._streams:
@@ -44,6 +45,18 @@ class Dimensions:
             )
         return self._symbols[namespace, symbol]
 
+    def feed(self, stream: Stream, symbol: str) -> int:
+        if (stream, symbol) not in self._feeds:
+            place = (self.stream(stream), self.symbol(stream.slot.namespace, symbol))
+            self._feeds[stream, symbol] = self._id_of(
+                "SELECT id FROM raw.feeds WHERE stream_id = %s AND symbol_id = %s",
+                "INSERT INTO raw.feeds (stream_id, symbol_id) VALUES (%s, %s)"
+                " ON CONFLICT DO NOTHING",
+                place,
+                place,
+            )
+        return self._feeds[stream, symbol]
+
     def terminal(self, namespace: str) -> int:
         if namespace not in self._terminals:
             self._terminals[namespace] = self._id_of(
@@ -68,6 +81,9 @@ class Dimensions:
         )
         for stream in slot.streams():
             self._streams.pop(stream, None)
+        retired = [key for key in self._feeds if key[0].slot == slot]
+        for key in retired:
+            del self._feeds[key]
 
     def _id_of(
         self, select: str, insert: str, key: tuple[object, ...], row: tuple[object, ...]

@@ -25,9 +25,8 @@ TICKS = PackedTable(
     {
         "time": "timestamptz", "time_msc": "bigint", "bid": "double precision",
         "ask": "double precision", "last": "double precision", "volume": "bigint",
-        "volume_real": "double precision", **_PLACE, **_HEADER, "idx": "integer",
-        "symbol_id": "integer", "stream_id": "integer", "flags": "integer",
-        "offset_s": "integer", "offset_source": "smallint", "marks": "smallint",
+        "volume_real": "double precision", **_PLACE, "recv_ms": "bigint", "idx": "integer",
+        "feed_id": "integer", "flags": "integer", "batch_bits": "smallint",
     },
 )  # fmt: skip
 CANDLES = PackedTable(
@@ -106,11 +105,13 @@ ROW_TABLES: dict[str, dict[str, str]] = {
 
 
 class Ids(Protocol):
-    """Small numbers for names: terminals' symbols and streams."""
+    """Small numbers for names: terminals' symbols, streams, and symbols within a stream."""
 
     def stream(self, stream: Stream) -> int: ...
 
     def symbol(self, namespace: str, symbol: str) -> int: ...
+
+    def feed(self, stream: Stream, symbol: str) -> int: ...
 
 
 def instant(utc_ms: int) -> datetime:

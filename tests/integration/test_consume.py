@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from events.postgres import connect, read_offsets
 from events.redis import RedisLog
-from tests.integration.test_persist import Feed, stored_all, stored_equals_log
+from tests.integration.test_persist import Feed, flowing, stored_all, stored_equals_log
 from tests.servers import free_port, wait_until
 
 Command = tuple[str, ...]
@@ -57,24 +55,6 @@ class Consumer:
 @pytest.fixture
 def consumer(tmp_path: Path, redis_url: str, postgres_url: str) -> Consumer:
     return Consumer(tmp_path, redis_url, postgres_url)
-
-
-@contextmanager
-def flowing(feed: Feed) -> Iterator[None]:
-    """Entries flow into the log meanwhile."""
-    stop = threading.Event()
-
-    def flow() -> None:
-        while not stop.wait(0.005):
-            feed.append(4)
-
-    thread = threading.Thread(target=flow)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def stored_entries(dsn: str) -> int:

@@ -226,6 +226,24 @@ def waits_for_lock(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
+@contextmanager
+def flowing(feed: Feed) -> Iterator[None]:
+    """Entries flow into the log meanwhile."""
+    stop = threading.Event()
+
+    def flow() -> None:
+        while not stop.wait(0.005):
+            feed.append(4)
+
+    thread = threading.Thread(target=flow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def ticks_in(feed: Feed) -> int:
     return sum(
         (len(entry.data) - 32) // TICK_DTYPE.itemsize
@@ -526,12 +544,21 @@ def test_ticks_of_a_span_are_read_back_in_the_order_of_the_log(postgres_url: str
         whole = read_ticks(connection, "demo", "EURUSD")
         half = read_ticks(connection, "demo", "EURUSD", until_server_ms=until_ms)
         nothing = read_ticks(connection, "demo", "NZDUSD")
+        place = feed.log.between(stream, count_max=5)[-1].id
+        later = read_ticks(connection, "demo", "EURUSD", after={stream: place})
     assert whole.tobytes() == expected.tobytes()
     assert half.tobytes() == expected[expected["time_msc"] < until_ms].tobytes()
     assert len(nothing) == 0
+    behind = [
+        TickBatch.from_bytes("EURUSD", entry.data).ticks
+        for entry in feed.log.between(stream, place.next(), count_max=1000)
+        if entry.key == "EURUSD"
+    ]
+    assert 0 < len(later) < len(whole)
+    assert later.tobytes() == np.concatenate(behind).tobytes()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_crashes_of_the_database_under_load_lose_and_double_nothing(
     crashing_postgres: PostgresServer, seed: int
 ) -> None:
@@ -541,21 +568,12 @@ def test_crashes_of_the_database_under_load_lose_and_double_nothing(
     feed = Feed(MemoryLog(), seed=seed)
     group = PersistGroup(options(feed.log, dsn), workers=2)
     group.start()
-    stop = threading.Event()
-
-    def load() -> None:
-        while not stop.wait(0.002):
-            feed.append(5)
-
-    loader = threading.Thread(target=load)
-    loader.start()
     chance = random.Random(seed)
-    for _ in range(3):
-        commits = group.progress().commits
-        wait_until(lambda seen=commits: group.progress().commits > seen + 3, what="storing")  # type: ignore[misc] # mypy cannot infer
-        stop.wait(chance.random() / 5)
-        crashing_postgres.restart("immediate")
-    stop.set()
-    loader.join()
+    with flowing(feed):
+        for _ in range(2):
+            commits = group.progress().commits
+            wait_until(lambda seen=commits: group.progress().commits > seen + 3, what="storing")  # type: ignore[misc] # mypy cannot infer
+            threading.Event().wait(chance.random() / 5)
+            crashing_postgres.restart("immediate")
     finish(group, feed, dsn)
     stored_equals_log(feed, dsn)

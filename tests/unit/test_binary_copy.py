@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,13 +51,17 @@ class FixedIds:
     def symbol(self, namespace: str, symbol: str) -> int:
         return 9
 
+    def feed(self, stream: Stream, symbol: str) -> int:
+        return 11
+
 
 def entry(lane: Lane, type_: str, key: str, data: bytes, *, cause: str = "", ms: int = 5) -> Entry:
     return Entry(SLOT.stream(lane), EntryId(ms, 0), type_, key, data, cause)
 
 
 def tick_entry(ticks: np.ndarray, *, ms: int = 5, cause: str = "") -> Entry:
-    batch = TickBatch("EURUSD", ticks, 7200, OffsetSource.LIVE, 1_000, 2_000, Mark.LATE)
+    newest_ms = int(ticks["time_msc"].max(initial=0)) - 7_200_000
+    batch = TickBatch("EURUSD", ticks, 7200, OffsetSource.LIVE, newest_ms, 2_000, Mark.LATE)
     made = encode(batch)
     return entry(made.lane, made.type, made.key, made.data, cause=cause, ms=ms)
 
@@ -137,9 +142,9 @@ def test_rows_know_their_entry_and_the_header_of_their_batch() -> None:
     rows = tick_rows(build_batch(entries, FixedIds()))
     assert rows["entry_ms"].tolist() == [5, 5, 6, 6, 6]
     assert rows["idx"].tolist() == [0, 1, 0, 1, 2]
-    assert set(rows["event_ms"]) == {1_000}
     assert set(rows["recv_ms"]) == {2_000}
-    assert set(rows["marks"]) == {Mark.LATE}
+    assert set(rows["batch_bits"]) == {Mark.LATE + 256 * OffsetSource.LIVE}
+    assert set(rows["feed_id"]) == {11}
     utc_ms = 1_700_000_000_123 - 7_200_000
     assert rows["time"][0] == (utc_ms - POSTGRES_EPOCH_MS) * 1000
 
@@ -160,13 +165,30 @@ def test_entries_that_rows_do_not_say_whole_keep_their_bytes(odd: Entry) -> None
     assert not batch.dead
 
 
-def test_only_batches_with_an_odd_second_keep_their_bytes() -> None:
+def without_a_time(ticks: np.ndarray) -> None:
+    ticks["time"][2] = 17
+
+
+def beyond_the_calendar(ticks: np.ndarray) -> None:
+    ticks["time_msc"][1] = 2**60
+    ticks["time"][1] = 2**60 // 1000
+
+
+@pytest.mark.parametrize("spoil", [without_a_time, beyond_the_calendar])
+def test_only_batches_with_odd_times_keep_their_bytes(spoil: Callable[[np.ndarray], None]) -> None:
     odd = some_ticks(4)
-    odd["time"][2] = 17
+    spoil(odd)
     entries = [tick_entry(some_ticks(2), ms=1), tick_entry(odd, ms=2), tick_entry(some_ticks(1))]
     batch = build_batch(entries, FixedIds())
     assert [row[1] for row in batch.rows["raw.exact_entries"]] == [2]
     assert len(tick_rows(batch)) == 7
+
+
+def test_a_batch_whose_event_time_is_not_its_newest_tick_keeps_its_bytes() -> None:
+    odd = TickBatch("EURUSD", some_ticks(2), 7200, OffsetSource.LIVE, 1, 2_000)
+    made = encode(odd)
+    batch = build_batch([entry(made.lane, made.type, made.key, made.data)], FixedIds())
+    assert batch.rows["raw.exact_entries"][0][-1] == made.data
 
 
 def test_unreadable_entries_are_buried_with_the_reason_and_the_others_stored() -> None:

@@ -28,6 +28,14 @@ CREATE TABLE raw.streams (
     terminal_id integer NOT NULL REFERENCES raw.terminals
 );
 
+-- One row per symbol in a lane: ticks name this one number instead of two.
+CREATE TABLE raw.feeds (
+    id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream_id integer NOT NULL REFERENCES raw.streams,
+    symbol_id integer NOT NULL REFERENCES raw.symbols,
+    UNIQUE (stream_id, symbol_id)
+);
+
 CREATE TABLE raw.timeframes (
     name    text PRIMARY KEY,
     seconds integer NOT NULL UNIQUE
@@ -63,31 +71,30 @@ COMMENT ON COLUMN raw.offsets.checksum IS
 COMMENT ON COLUMN raw.offsets.backend_pid IS
     'session of the holder, so that a successor can end one that hangs';
 
+-- Few columns, because a bulk COPY costs by the column. What follows from others is not stored:
+-- the clock offset is time_msc less "time", the batch's event time that of its newest tick.
 CREATE TABLE raw.ticks (
-    "time"        timestamptz NOT NULL,
-    time_msc      bigint NOT NULL,
-    bid           double precision NOT NULL,
-    ask           double precision NOT NULL,
-    last          double precision NOT NULL,
-    volume        bigint NOT NULL,
-    volume_real   double precision NOT NULL,
-    entry_ms      bigint NOT NULL,
-    entry_seq     bigint NOT NULL,
-    event_ms      bigint NOT NULL,
-    recv_ms       bigint NOT NULL,
-    idx           integer NOT NULL,
-    symbol_id     integer NOT NULL,
-    stream_id     integer NOT NULL,
-    flags         integer NOT NULL,
-    offset_s      integer NOT NULL,
-    offset_source smallint NOT NULL,
-    marks         smallint NOT NULL
+    "time"      timestamptz NOT NULL,
+    time_msc    bigint NOT NULL,
+    bid         double precision NOT NULL,
+    ask         double precision NOT NULL,
+    last        double precision NOT NULL,
+    volume      bigint NOT NULL,
+    volume_real double precision NOT NULL,
+    entry_ms    bigint NOT NULL,
+    entry_seq   bigint NOT NULL,
+    recv_ms     bigint NOT NULL,
+    idx         integer NOT NULL,
+    feed_id     integer NOT NULL,
+    flags       integer NOT NULL,
+    batch_bits  smallint NOT NULL
 );
 CREATE INDEX ticks_brin ON raw.ticks USING brin ("time", entry_ms)
     WITH (pages_per_range = 32, autosummarize = on);
-COMMENT ON COLUMN raw.ticks."time" IS 'UTC: time_msc - offset_s';
+COMMENT ON COLUMN raw.ticks."time" IS 'UTC';
 COMMENT ON COLUMN raw.ticks.time_msc IS 'the broker''s wall clock in ms, as the terminal gave it';
-COMMENT ON COLUMN raw.ticks.marks IS '1 late, 2 back-fill, 4 imported';
+COMMENT ON COLUMN raw.ticks.batch_bits IS
+    '1 late, 2 back-fill, 4 imported; 256 times the source of the clock offset (0 to 3)';
 
 CREATE TABLE raw.candles (
     "time"        timestamptz NOT NULL,
@@ -330,12 +337,15 @@ CREATE FUNCTION raw.offset_source(smallint) RETURNS text LANGUAGE sql IMMUTABLE 
 -- Views for people.
 CREATE VIEW ticks AS
 SELECT m.name AS terminal, s.name AS symbol, t."time", t.bid, t.ask, t.last,
-       raw.unsigned(t.volume) AS volume, t.volume_real, t.flags,
-       raw.server_time(t.time_msc) AS server_time, t.offset_s,
-       raw.offset_source(t.offset_source) AS offset_source,
-       t.marks & 1 <> 0 AS late, t.marks & 2 <> 0 AS backfill, t.marks & 4 <> 0 AS imported,
-       raw.utc_time(t.recv_ms) AS received
-FROM raw.ticks t JOIN raw.symbols s ON s.id = t.symbol_id JOIN raw.terminals m ON m.id = s.terminal_id;
+       raw.unsigned(t.volume) AS volume, t.volume_real,
+       CASE WHEN t.flags < 0 THEN t.flags + 4294967296 ELSE t.flags::bigint END AS flags,
+       raw.server_time(t.time_msc) AS server_time,
+       ((t.time_msc - extract(epoch FROM t."time") * 1000) / 1000)::integer AS offset_s,
+       raw.offset_source((t.batch_bits >> 8)::smallint) AS offset_source,
+       t.batch_bits & 1 <> 0 AS late, t.batch_bits & 2 <> 0 AS backfill,
+       t.batch_bits & 4 <> 0 AS imported, raw.utc_time(t.recv_ms) AS received
+FROM raw.ticks t JOIN raw.feeds f ON f.id = t.feed_id JOIN raw.symbols s ON s.id = f.symbol_id
+    JOIN raw.terminals m ON m.id = s.terminal_id;
 
 CREATE VIEW candles AS
 SELECT DISTINCT ON (c.symbol_id, c.timeframe_s, c."time")

@@ -122,7 +122,7 @@ def opened_truth(
     `newest_server_ms` has happened. Raises NotSent (with the cause), TerminalLost.
     """
     made_up = terminal.kind in (TerminalKind.SIMULATED, TerminalKind.RECORDED)
-    spec = _told_all(terminal_spec(terminal), newest_server_ms)
+    spec = _told_all(terminal_spec(terminal, observe=True), newest_server_ms)
     attachment = Attachment(spec, symbols=symbols, aliases=terminal.aliases)
     with open_client(spec, limits=HostLimits(call_s=CALL_WAIT_S), attach=attachment) as client:
         client.wait_until_up(UP_WAIT_S)

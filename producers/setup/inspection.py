@@ -61,7 +61,7 @@ def inspect(
     terminal: TerminalSettings, *, wanted: Sequence[str], wait_s: float = UP_WAIT_S
 ) -> Inspected:
     """Attach, look, detach. Raises NotSent (with the cause) or TerminalLost."""
-    spec = terminal_spec(terminal)
+    spec = terminal_spec(terminal, observe=True)
     with open_client(spec, attach=Attachment(spec)) as client:
         client.wait_until_up(wait_s)
         attached = client.attached

@@ -20,7 +20,7 @@ def probed(terminal: TerminalSettings, seen: Inspected) -> Iterator[Answer]:
     if not seen.symbols:
         raise BadSettings(["the broker has none of the symbols: name one with --symbols"])
     first = seen.symbols[0]
-    spec = terminal_spec(terminal)
+    spec = terminal_spec(terminal, observe=True)
     attach = Attachment(spec, symbols=[first], aliases={**terminal.aliases, **seen.aliases})
 
     def second() -> HostClient:

@@ -15,8 +15,11 @@ DEMO_TRADER: dict[str, Any] = {}
 """Default options of the background trader that gives a simulated account something to show."""
 
 
-def terminal_spec(terminal: TerminalSettings) -> TerminalSpec:
-    """Raises BadSettings when the kind lacks something it needs."""
+def terminal_spec(terminal: TerminalSettings, *, observe: bool = False) -> TerminalSpec:
+    """Raises BadSettings when the kind lacks something it needs.
+
+    `observe`: only look, beside a bridge that may be using a served terminal at the same time.
+    """
     kind = terminal.kind
     fields: dict[str, Any] = {
         "name": terminal.name,
@@ -27,6 +30,7 @@ def terminal_spec(terminal: TerminalSettings) -> TerminalSpec:
         "trade_mode": terminal.trade_mode.value if terminal.trade_mode else None,
         "path": terminal.path or None,
         "portable": terminal.portable,
+        "observe": observe,
     }
     if kind in (TerminalKind.REMOTE, TerminalKind.CLASSIC):
         host = f"[{terminal.host}]" if ":" in terminal.host else terminal.host

@@ -36,6 +36,7 @@ from producers.terminals.tick_files.source import CutOff, line_blocks
 TIME_MS_MAX = 4_102_444_800_000
 """2100-01-01: a later time is a wrong unit or a damaged line."""
 
+EPOCH_CHARS = 16
 _EPOCH_SCALE = {  # decimal digits between the unit and a millisecond
     TimeForm.EPOCH_S: 3,
     TimeForm.EPOCH_MS: 0,
@@ -261,12 +262,13 @@ def _zone_suffix(first: str) -> str:
 
 
 def _epoch_times(column: Column, scale: int) -> tuple[Ints, Bools]:
-    parts = mantissas(column)
-    if len(column.starts) and int(column.widths.max()) > 16:  # nanoseconds: cut to microseconds
-        parts = mantissas(Column(column.text, column.starts, column.ends - 3))
-        scale += 3
-    shift = scale - parts.decimals
+    """Epochs as ms; digits behind the sixteenth character (below a microsecond) are cut."""
+    extra = np.maximum(column.widths - EPOCH_CHARS, 0)
+    kept = column.ends - extra
+    parts = mantissas(Column(column.text, column.starts, kept))
+    _, bad = whole_numbers(Column(column.text, kept, column.ends))
+    shift = scale - parts.decimals + np.where(parts.decimals > 0, 0, extra)
     up = parts.mantissa * (10 ** np.clip(shift, 0, 3)).astype(np.uint64)
     cut = up // (10 ** np.clip(-shift, 0, 16)).astype(np.uint64)
     times = np.minimum(cut, np.uint64(2**62)).astype(np.int64)
-    return times, parts.odd | parts.negative | (times >= TIME_MS_MAX)
+    return times, bad | parts.odd | parts.negative | (times >= TIME_MS_MAX)

@@ -41,7 +41,7 @@ from producers.terminals.tick_files import TickFileError, parse_source
 logger = logging.getLogger(__name__)
 
 LOG_BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-FAR_IN_FLIGHT_MAX = 8
+FAR_IN_FLIGHT_MAX = 128
 """Calls on their way to a terminal on another machine: its answers take time to travel."""
 BULK_PAGE_TICKS = 50_000
 SPEED_MAX = "max"

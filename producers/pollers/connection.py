@@ -76,7 +76,7 @@ class Connection:
                 self._changed.clear()
                 self._notice_host_end()
                 continue
-            if self._try_to_come_up():
+            if self.try_to_come_up():
                 self._failures = 0
             else:
                 pause_s = BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)]
@@ -96,7 +96,7 @@ class Connection:
         if ended is not None:
             self.down(*ended)
 
-    def _try_to_come_up(self) -> bool:
+    def try_to_come_up(self) -> bool:
         """One attempt. Returns True when the terminal is up."""
         try:
             attached = self._attach()

@@ -87,7 +87,7 @@ class House:
 
     def sweep(self, times: int = 1) -> None:
         for _ in range(times):
-            for poller in self.producer._tick_pollers:
+            for poller in self.producer.tick_pollers:
                 poller.sweep()
             self.pass_time(1.1)
 
@@ -97,7 +97,7 @@ class House:
         assert self.producer._sender.drain(5)
 
     def come_up(self) -> None:
-        assert self.producer.connection._try_to_come_up(), self.producer.report.incidents
+        assert self.producer.connection.try_to_come_up(), self.producer.report.incidents
         self.producer._sender.drain(5)
 
 
@@ -138,11 +138,7 @@ class Houses:
         )
         house = House(terminal, client, log, producer, now)
         producer._writer._alive_within_s = 0.02
-        producer._writer.open()
-        producer._sender.start()
-        producer._deals.start()
-        producer._instruments.start()
-        producer._make_tick_pollers()
+        producer.prepare()
         house.come_up()
         self.open.append(house)
         return house
@@ -200,7 +196,7 @@ def test_another_account_is_an_incident_and_none_of_its_facts_are_recorded(house
     [down] = house.events(TerminalDown)
     assert down.reason == "wrong_account"
     assert "expected" in down.detail
-    assert not house.producer.connection._try_to_come_up()
+    assert not house.producer.connection.try_to_come_up()
     house.terminal.account = house.terminal.account.replaced(login=7)
     house.come_up()
 
@@ -227,7 +223,7 @@ def test_another_server_or_kind_of_account_is_refused(
     house = houses.build("EURUSD", trade_mode=0)
     house.terminal.account = house.terminal.account.replaced(**{field: value})
     house.producer.connection.down("lost", "for a moment")
-    assert not house.producer.connection._try_to_come_up()
+    assert not house.producer.connection.try_to_come_up()
     assert house.producer.connection.reason == "wrong_account"
 
 
@@ -236,7 +232,7 @@ def test_a_terminal_without_broker_is_down_until_it_is_connected_again(houses: H
     house.terminal.terminal = house.terminal.terminal.replaced(connected=False)
     house.look_at_account()
     assert [down.reason for down in house.events(TerminalDown)] == ["disconnected"]
-    assert not house.producer.connection._try_to_come_up()
+    assert not house.producer.connection.try_to_come_up()
     house.terminal.terminal = house.terminal.terminal.replaced(connected=True)
     house.come_up()
 
@@ -254,7 +250,7 @@ def test_one_account_is_recorded_by_one_namespace_only(houses: Houses, tmp_path:
     producer._writer.open()
     first.producer._writer._beat_s = 0.02
     first.producer._writer.start_beating(lambda: None)
-    assert not producer.connection._try_to_come_up()
+    assert not producer.connection.try_to_come_up()
     assert "held by test" in str(producer.connection.refusal)
     assert producer.context.stopping.is_set()
     producer.stop()

@@ -19,8 +19,11 @@ from producers.terminals.simulated.symbols import SymbolSpec
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-BLOCK_MINUTES = 10
-BLOCKS_KEPT_MAX = 96
+BLOCK_MINUTES = 60
+BLOCKS_KEPT_MAX = 48
+BLOCKS_PER_SYMBOL = 4
+"""Kept for each symbol where there are many, lest every look draws a block again."""
+BLOCKS_KEPT_LIMIT = 2_000
 LOOK_BACK_DAYS_MAX = 10
 _BOTH = mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK
 (_SALT_TIME, _SALT_WALK, _SALT_SPREAD, _SALT_SAME, _SALT_EQUAL, _SALT_TRADE, _SALT_VOLUME,
@@ -67,6 +70,9 @@ class GeneratedMarket:
             )
             for name, spec in specs.items()
         }
+        self._blocks_kept_max = min(
+            max(BLOCKS_KEPT_MAX, BLOCKS_PER_SYMBOL * len(specs)), BLOCKS_KEPT_LIMIT
+        )
         self._blocks: OrderedDict[tuple[str, int], tuple[Int64Array, TickArray]] = OrderedDict()
 
     def ticks(self, symbol: str, from_utc_ms: int, to_utc_ms: int) -> TickArray:
@@ -128,7 +134,7 @@ class GeneratedMarket:
             plan = planner.span(start, start + BLOCK_MINUTES)
             found = _draw(planner, plan, self._options)
             self._blocks[(symbol, block)] = found
-            while len(self._blocks) > BLOCKS_KEPT_MAX:
+            while len(self._blocks) > self._blocks_kept_max:
                 self._blocks.popitem(last=False)
         else:
             self._blocks.move_to_end((symbol, block))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
@@ -127,25 +127,22 @@ class Session:
         future.add_done_callback(lambda done: self._answer(call.id, done))
 
     def _answer(self, call_id: int, future: Future[Reply]) -> None:
-        """In the thread that resolved the call: hand the answer to the writer."""
-        with self._lock:
-            self._open.pop(call_id, None)
-        try:
-            reply = future.result(timeout=0)
-        except CancelledError:
-            return
-        except TerminalLost as error:
-            self._fault(call_id, error)
-            return
-        self._outbox.put(lambda: _answer_frame(call_id, reply))
+        """In the thread that resolved the call: leave the answer to the writer. The call counts
+        as open until then, so that one who asks but does not read is soon refused."""
+
+        def frame() -> bytes:
+            with self._lock:
+                self._open.pop(call_id, None)
+            try:
+                return _answer_frame(call_id, future.result(timeout=0))
+            except TerminalLost as error:
+                return _fault_frame(call_id, error)
+
+        if not future.cancelled():
+            self._outbox.put(frame)
 
     def _fault(self, call_id: int, error: TerminalLost) -> None:
-        name = "lost"
-        if isinstance(error, NotSent):
-            name = "not_sent"
-        elif isinstance(error, TerminalHung):
-            name = "hung"
-        self._outbox.put(pack((int(Kind.FAULT), call_id, name, str(error))))
+        self._outbox.put(_fault_frame(call_id, error))
 
     def _write(self) -> None:
         """The writer thread: answers as they come, a beat each second."""
@@ -179,6 +176,15 @@ class Session:
             unanswered = list(self._open.values())
         for future in unanswered:
             future.cancel()
+
+
+def _fault_frame(call_id: int, error: TerminalLost) -> bytes:
+    name = "lost"
+    if isinstance(error, NotSent):
+        name = "not_sent"
+    elif isinstance(error, TerminalHung):
+        name = "hung"
+    return pack((int(Kind.FAULT), call_id, name, str(error)))
 
 
 def _answer_frame(call_id: int, reply: Reply) -> bytes:

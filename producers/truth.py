@@ -26,6 +26,8 @@ TRIES_MAX = 6
 PAUSE_S = 0.25
 END_S = 4_000_000_000
 """A server time that no recording reaches (year 2096)."""
+STEP_MS = 2 * 3_600_000
+"""No clock is stepped back further when summer ends."""
 AHEAD_MS = 15 * 3_600_000
 """No server's clock is further behind UTC."""
 
@@ -76,8 +78,8 @@ class TerminalTicks:
         return rows[(times >= from_server_ms) & (times < until_server_ms)]
 
     def whole_spans(self) -> dict[str, tuple[int, int]]:
-        """From the first tick that a recorded terminal has of each symbol to its last (server
-        ms, end excluded)."""
+        """A span around all ticks that a recorded terminal has of each symbol (server ms, end
+        excluded). Where clocks step back the first and last ticks are not the extreme times."""
         spans = {}
         for symbol, name in self._names.items():
             first = self._call("copy_ticks_from", name, 0, 1, mt5.COPY_TICKS_ALL).value
@@ -85,7 +87,8 @@ class TerminalTicks:
             last = self._call("symbol_info_tick", name).value
             if first is None or not len(first) or last is None:
                 raise TruthUnavailable(f"{symbol}: the recorded terminal shows no ticks of it")
-            spans[symbol] = int(first[0]["time_msc"]), int(last.time_msc) + 1
+            begin_ms, end_ms = int(first[0]["time_msc"]), int(last.time_msc)
+            spans[symbol] = max(0, begin_ms - STEP_MS), end_ms + STEP_MS
         return spans
 
     def _pulled(self, symbol: str, from_s: int, until_s: int) -> TickArray:

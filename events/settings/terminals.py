@@ -108,7 +108,7 @@ def read_terminals(
     """Terminals of a `terminals.toml`, and the names of environment values it refers to.
 
     Secrets are given as `password_env = "NAME"` (or plainly as `password`); a terminal without
-    `symbols` takes the general ones. Raises BadSettings.
+    `symbols` takes the general ones (a recorded one those of its files). Raises BadSettings.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -131,7 +131,8 @@ def read_terminals(
             problems.append(bad_value(name, table, allowed="a table", where=where, secret=False))
             continue
         fields = dict(table)
-        fields.setdefault("symbols", list(symbols))
+        if fields.get("kind") != TerminalKind.RECORDED:  # its files name its symbols
+            fields.setdefault("symbols", list(symbols))
         try:
             referred |= _resolve_secrets(fields, environment, where)
             terminals.append(TerminalSettings.model_validate({**fields, "name": name}))

@@ -76,7 +76,7 @@ def take(
         return onward
     answer = _read(rows, request, state)
     found = _sort(answer, request, state.window)
-    hi_msc, stepped = _newest(answer, found.new, state.hi_msc)
+    hi_msc, stepped = _newest(answer, found.new, state, limits)
     new = answer.rows[found.new]
     late = _late(answer, found.new, state.hi_msc, stepped=stepped)
     after = state.answered(
@@ -114,7 +114,7 @@ def _read(rows: TickArray, request: Request, state: CursorState) -> _Answer:
     copy = masked(rows)
     seconds = seconds_of(copy, request.from_s)
     runs = runs_of(copy["time_msc"])
-    unasked = (seconds < min(request.from_s, state.complete_s)) & (runs == 0)
+    unasked = (seconds < min(request.from_s, state.floor_s)) & (runs == 0)
     if unasked.any():
         asked = ~unasked
         rows, copy, seconds, runs = rows[asked], copy[asked], seconds[asked], runs[asked]
@@ -180,9 +180,11 @@ def _replaces(times: Int64Array, new: BoolArray, lost: Int64Array) -> BoolArray:
     return replaces
 
 
-def _newest(answer: _Answer, new: BoolArray, hi_msc: int | None) -> tuple[int | None, bool]:
+def _newest(
+    answer: _Answer, new: BoolArray, state: CursorState, limits: CursorLimits
+) -> tuple[int | None, bool]:
     """The newest tick taken, and whether the clock was put back on the way to it."""
-    timed = answer.times > 0
+    timed, hi_msc = answer.times > 0, state.hi_msc
     if not timed.any():
         return hi_msc, False
     last = timed & (answer.runs == answer.runs[-1])
@@ -195,7 +197,8 @@ def _newest(answer: _Answer, new: BoolArray, hi_msc: int | None) -> tuple[int | 
     if answer.runs[-1] > 0:
         tail = answer.times[last]
         top = int(tail.max())
-        if hi_msc > top + STEP_BACK_MS and top > tail[0]:  # it goes on: no single stray row
+        goes_on = top > tail[0]  # no single stray row
+        if hi_msc > top + STEP_BACK_MS and goes_on and state.can_be_put_back(top, limits):
             return (top if newest is None else newest), True
         if hi_msc > top:
             return hi_msc, False

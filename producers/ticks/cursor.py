@@ -24,7 +24,6 @@ from events.ticks import TICK_DTYPE, TickArray
 from producers.ticks import answer
 from producers.ticks.place import CursorPlace, EntryTrail
 from producers.ticks.state import (
-    BACK_MAX_S,
     STEP_BACK_MS,
     CursorLimits,
     CursorState,
@@ -68,7 +67,7 @@ class TickCursor:
         self.limits = limits or CursorLimits()
         self.stats = CursorStats()
         self._twice_since_s = twice_since_s or _once
-        self._done = self._tip = CursorState(TickWindow.empty(), start_s)
+        self._done = self._tip = CursorState(TickWindow.empty(), begin_s=start_s)
         self._trail = EntryTrail(window_from)
         self._proposals: deque[_Proposal] = deque()
         self._altered: set[bytes] = set()
@@ -121,7 +120,13 @@ class TickCursor:
         if len(rows) < place.rows:  # the log was trimmed: its first second may be cut in two
             complete_s = max(complete_s, int(seconds[0]) + 1 if len(rows) else hi_s)
         window = TickWindow.empty().extended(rows, seconds)
-        state = CursorState(window, complete_s, hi_msc=hi_msc, total=place.total)
+        state = CursorState(
+            window,
+            begin_s=complete_s,
+            complete_s=0 if len(rows) >= max(place.total, place.rows) else complete_s,
+            hi_msc=hi_msc,
+            total=place.total,
+        )
         if hi_msc is not None:
             back_s = hi_s - self.limits.keep_s if place.reread_s is None else place.reread_s
             state = state.with_gap(Gap(max(complete_s, back_s)))
@@ -141,7 +146,7 @@ class TickCursor:
         Reaches no further back than what is remembered (`window_begin_s`).
         """
         if self._tip.hi_msc is not None:
-            self._settle(self._tip.with_gap(Gap(max(server_s, self._tip.complete_s))))
+            self._settle(self._tip.with_gap(Gap(max(server_s, self._tip.floor_s))))
 
     def request(self) -> tuple[int, int]:
         """(server second, count) to ask for. May be asked any number of times."""
@@ -173,7 +178,7 @@ class TickCursor:
             return taken
         if len(self._proposals) >= PROPOSALS_MAX:
             raise RuntimeError(f"{PROPOSALS_MAX} answers taken and none committed")
-        oldest_s, newest_s = _span_s(taken.new, state.complete_s)
+        oldest_s, newest_s = _span_s(taken.new, state.floor_s)
         total_before = self._tip.total
         self._tip = state
         self._proposals.append(_Proposal(state, total_before, oldest_s, newest_s))
@@ -211,8 +216,9 @@ class TickCursor:
 
         Saves time only: without it a clock put back is found by the regular deep readings.
         """
-        hi_msc = self._tip.hi_msc
-        if hi_msc is None or not hi_msc - BACK_MAX_S * 1000 < time_msc < hi_msc - STEP_BACK_MS:
+        tip = self._tip
+        lower = tip.hi_msc is not None and 0 < time_msc < tip.hi_msc - STEP_BACK_MS
+        if not lower or not tip.can_be_put_back(time_msc, self.limits):
             self._low_quote = None
             return False
         low, self._low_quote = self._low_quote, time_msc
@@ -233,7 +239,7 @@ class TickCursor:
             total=tip.total,
             window_from=window_from,
             rows=tip.total - total_before,
-            complete_s=max(tip.complete_s, floor_s),
+            complete_s=max(tip.floor_s, floor_s),
             reread_s=min((gap.from_s for gap in tip.gaps), default=None),
         )
         return str(place)
@@ -250,8 +256,8 @@ class TickCursor:
 
     @property
     def window_begin_s(self) -> int:
-        """From this server second on every tick taken is remembered."""
-        return self._tip.complete_s
+        """From this server second on every tick taken is remembered; nothing older is asked."""
+        return self._tip.floor_s
 
     @property
     def window_rows(self) -> int:
@@ -279,7 +285,7 @@ class TickCursor:
 
     def _floor_s(self, state: CursorState) -> int:
         floor_s = state.reread_from_s(self.limits)
-        return state.complete_s if floor_s is None else floor_s
+        return state.floor_s if floor_s is None else floor_s
 
     def _warming(self, rows: TickArray, asked: Request) -> bool:
         """A first answer counts when the next one holds as many rows up to its last whole second:

@@ -15,8 +15,6 @@ STEP_BACK_MS = 300_000
 TwiceSince = Callable[[int], int]
 """Gives the begin of the hour shown twice that holds a server second, else the second."""
 
-BACK_MAX_S = 26 * 3600
-"""No clock is put back by more; a stray old tick is not followed further into the past."""
 GAPS_MAX = 64
 IDLE_SHALLOW = 4
 """Every so many-th answer in a row that brings nothing, ask from the newest second only: a
@@ -42,7 +40,7 @@ class CursorLimits:
     """How long after a gap its back-fill is looked for."""
     keep_s: int = 3_900
     """Remembered, so that a clock put back by an hour doubles nothing."""
-    rows_max: int = 200_000
+    rows_max: int = 400_000
     """Bound of the memory (60 bytes a row), whatever the seconds above say."""
     warmup_tries: int = 5
     """Answers a first start waits for two that agree (a terminal still loading gives few rows)."""
@@ -128,7 +126,9 @@ class CursorState:
     """A value: an answer gives another state, which counts once its ticks are in the log."""
 
     window: TickWindow
-    complete_s: int
+    begin_s: int
+    """Ticks of earlier server seconds are not wanted."""
+    complete_s: int = 0
     """From this server second on, the window holds every row ever taken."""
     hi_msc: int | None = None
     """Newest tick taken in the present run of the server's clock."""
@@ -142,6 +142,11 @@ class CursorState:
     """Answers in a row that brought nothing."""
     resume_s: int | None = None
     """An answer ended before what is known: ask once from there, the terminal may cap answers."""
+
+    @property
+    def floor_s(self) -> int:
+        """No request reaches further back: older ticks are unwanted, or not remembered."""
+        return max(self.begin_s, self.complete_s)
 
     @property
     def behind(self) -> bool:
@@ -162,10 +167,18 @@ class CursorState:
             gaps = (first, *gaps[2:])
         return replace(self, gaps=gaps, deep_in=0, deep_wait=1)
 
+    def can_be_put_back(self, hi_msc: int, limits: CursorLimits) -> bool:
+        """Whether enough is remembered to tell new ticks of that time from those taken before.
+
+        A quote from further back is a stale one, or the clock changed by more than `keep_s`.
+        """
+        return hi_msc // 1000 >= self.complete_s - limits.reread_s
+
     def put_back(self, hi_msc: int, limits: CursorLimits) -> CursorState:
         """After the server's clock was put back: everything remembered is read again."""
-        from_s = max(self.complete_s, hi_msc // 1000 - limits.keep_s)
-        state = replace(self, hi_msc=hi_msc, gaps=(), idle=0, resume_s=None)
+        begin_s = min(self.begin_s, hi_msc // 1000 - limits.reread_s)
+        state = replace(self, begin_s=begin_s, hi_msc=hi_msc, gaps=(), idle=0, resume_s=None)
+        from_s = max(state.floor_s, hi_msc // 1000 - limits.keep_s)
         return state.with_gap(Gap(from_s, hi_msc))
 
     def request(self, limits: CursorLimits, twice_since_s: TwiceSince) -> Request:
@@ -174,7 +187,7 @@ class CursorState:
         The count is a page and every known row of the span. So an answer of that length holds a
         page of new rows in whatever order the terminal gives them, and paging cannot get stuck.
         """
-        from_s, deep = self.complete_s, False
+        from_s, deep = self.floor_s, False
         if self.hi_msc is not None:
             hi_s = self.hi_msc // 1000
             from_s = hi_s - limits.reread_s
@@ -183,15 +196,12 @@ class CursorState:
             elif self.resume_s is not None:
                 from_s = max(from_s, self.resume_s)
             elif _idle_deep(self.idle):
-                from_s, deep = min(self.complete_s, from_s), True
+                from_s, deep = min(self.floor_s, from_s), True
             elif self.deep_in <= 0:
                 spans = (gap.from_s for gap in self.gaps)
                 from_s, deep = min([from_s, hi_s - limits.deep_s, *spans]), True
             from_s = twice_since_s(from_s)
-            if hi_s > self.complete_s - BACK_MAX_S:
-                from_s = max(from_s, min(self.complete_s, hi_s))
-            else:
-                from_s = self.complete_s
+            from_s = max(from_s, min(self.floor_s, hi_s))
         return Request(from_s, limits.page + self.window.count_since(from_s), deep)
 
     def answered(
@@ -221,6 +231,7 @@ class CursorState:
             deep_in -= 1
         return CursorState(
             window=window,
+            begin_s=self.begin_s,
             complete_s=self.complete_s,
             hi_msc=hi_msc,
             total=self.total + new,
@@ -246,7 +257,7 @@ class CursorState:
             return self
         first = int(np.argmax(silences_s > limits.silence_s))
         back_s = limits.keep_s if silences_s.max() >= limits.settle_s else limits.deep_s
-        from_s = max(before.complete_s, int(reach[first]) // 1000 - back_s)
+        from_s = max(before.floor_s, int(reach[first]) // 1000 - back_s)
         return self.with_gap(Gap(from_s, self.hi_msc))
 
     def pruned(self, limits: CursorLimits) -> CursorState:

@@ -79,7 +79,7 @@ def test_polled_live_every_tick_keeps_its_time(switch_ms: int) -> None:
     now = int(night.utc_ms[0])
     hole = (now + HOUR_MS // 2, now + HOUR_MS // 2 + 300_000)  # filled in later
     while now < night.utc_ms[-1] + 900_000:
-        now += rng.choice((1_000, 4_000, 15_000))
+        now += rng.choice((2_000, 8_000, 20_000))
         seen = night.copy(now, 0, 10**9, hole)
         if len(seen):
             reader.clock.observe("BTCUSD", int(seen["time_msc"][-1]), now)

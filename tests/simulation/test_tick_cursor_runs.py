@@ -20,7 +20,7 @@ from tests.simulation.tick_world import (
 )
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
-RUNS = 48
+RUNS = 40
 RUNS_LONG = 2_000
 
 

@@ -248,6 +248,29 @@ def test_a_fall_inside_an_answer_is_the_clock_put_back() -> None:
     assert len(taken) == 261 + 20
 
 
+def test_old_quotes_of_a_terminal_that_loads_its_cache_put_nothing_back() -> None:
+    rows = [(i * 10.0, float(i)) for i in range(1_000)]
+    cursor = started(CursorLimits(page=10_000, warmup_tries=0))
+    feed(cursor, ticks(*rows))
+    stored = f"{cursor.cursor_text()}@9-0"
+    again = TickCursor.resume(stored, [(EntryId(9, 0), ticks(*rows[600:]))])
+    for i in range(100):
+        assert not again.quote_seen(T0 * 1000 + i * 10_000)
+        assert feed(again, ticks(*rows)) == []
+
+
+def test_a_clock_put_back_soon_after_the_first_start_loses_nothing() -> None:
+    cursor = TickCursor(T0 + 3_000, limits=CursorLimits(page=10_000, warmup_tries=0))
+    first = [(i * 10.0, float(i)) for i in range(361)]
+    again = [(i * 10.0 + 0.5, 1_000.0 + i) for i in range(5)]
+    assert feed(cursor, ticks(*first)) == [float(i) for i in range(300, 361)]
+    cursor.quote_seen(T0 * 1000 + 500)
+    cursor.quote_seen(T0 * 1000 + 10_500)
+    got = feed(cursor, ticks(*first, *again))
+    assert set(range(1_000, 1_005)) <= set(got)
+    assert len(got) == len(set(got))
+
+
 def test_one_stray_tick_far_in_the_future_does_not_silence_the_feed() -> None:
     cursor = started(CursorLimits(page=10_000, warmup_tries=0))
     store = [(float(i), float(i)) for i in range(10)]

@@ -71,6 +71,11 @@ class Pulse:
 
     def _tell_clock_changes(self) -> None:
         changes = self._context.clock.changes(self._connection.server)
+        alarm = self._context.clock.clock.state.alarm
+        if alarm:
+            self._context.report.incident("clock", alarm)
+        else:
+            self._context.report.recovered("clock")
         try:
             self._context.emit(changes)
         except (SpoolFull, SpoolUnusable) as error:

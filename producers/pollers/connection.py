@@ -24,6 +24,7 @@ CHECK_S = 1.0
 IPC_ERRORS = range(-10_005, -9_999)
 """-10000 to -10005: the module has no connection to its terminal."""
 STARTING = "starting"
+COMPARE_CLOCK_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Connection:
                 self._changed.wait(CHECK_S)
                 self._changed.clear()
                 self._notice_host_end()
+                self._compare_clock()
                 continue
             if self.try_to_come_up():
                 self._failures = 0
@@ -138,10 +140,22 @@ class Connection:
 
     def _find_clock(self) -> None:
         """Once, before the first fact: what the history of bars says of the broker's clock. A
-        configured rule is not waited for; later it is compared with the bars too."""
+        configured rule is not kept waiting for that."""
         if self._clock_found or self._context.clock.rule:
             self._context.clock.clock.recheck()
-            return
+        else:
+            self._read_bars()
+
+    def _compare_clock(self) -> None:
+        """Hold a configured rule against the bars, when the first rush is over."""
+        waited = self._context.monotonic() - self.up_since >= COMPARE_CLOCK_AFTER_S
+        if self.up and waited and not self._clock_found and not self._context.options.virtual:
+            try:
+                self._read_bars()
+            except TerminalLost as error:
+                self.lost(error)
+
+    def _read_bars(self) -> None:
         clock = self._context.clock.clock
         said = find_clock(self._context.client, clock, self._context.symbols.values())
         self._clock_found = True

@@ -20,6 +20,7 @@ from events.ticks import OffsetSource
 from producers.append import Outcome, Writer, account_slot, cursor_entry
 from producers.cli import producer_options
 from producers.clock.broker_clock import BrokerClock
+from producers.clock.rules import ClockRule
 from producers.pollers.candles import CandlePoller
 from producers.pollers.clock_finding import find_clock
 from producers.pollers.server_time import HostTime
@@ -270,6 +271,19 @@ def test_the_clock_is_found_in_the_hours_of_a_major() -> None:
     said = find_clock(DirectClient(terminal), clock, ["AAPL", "EURUSD.x"])
     assert "EURUSD.x" in said
     assert str(clock.rule) == "America/New_York+7h"
+
+
+def test_a_configured_clock_that_the_bars_contradict_is_an_incident(
+    houses: Houses,  # noqa: F811
+) -> None:
+    house = houses.build("EURUSD", clock=BrokerClock(ClockRule.parse("fixed+3h")))
+    hours = np.arange(1_735_000_000 // 3600 * 3600, 1_768_000_000, 3600)
+    weekday = (hours // 86_400 + 3) % 7
+    house.terminal.rates["EURUSD", TIMEFRAME_H1] = candle_rows(3600, hours[weekday < 5].tolist())
+    house.pass_time(61)
+    house.producer.connection._compare_clock()
+    house.producer.pulse.beat()
+    assert "America/New_York+7h" in house.producer.report.incidents["clock"]
 
 
 def test_without_hours_the_clock_stays_unknown() -> None:

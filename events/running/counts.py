@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from events.codec import TICKS, TICKS_HISTORY, decode
 from events.log import BEGIN, SOURCE, EntryId, Lane, Log, LogUnavailable, Slot, Stream
+from events.operations import TerminalUp
 from events.postgres import DatabaseUnavailable, connect, read_offsets
 from events.ticks import TickBatch
 
@@ -78,6 +79,19 @@ def appended_since(log: Log, name: str, before: LogEnds) -> dict[str, Appended]:
         for lane in (Lane.NORMAL, Lane.LOW):
             _count_stream(log, slot.stream(lane), before, counts)
     return dict(sorted(counts.items()))
+
+
+def came_up(log: Log, name: str, before: LogEnds) -> bool:
+    """Whether the terminal was attached at least once since `before`."""
+    partitions = log.namespaces().get(name, 0)
+    for partition in range(partitions):
+        stream = Slot(name, SOURCE, partition).stream(Lane.CRITICAL)
+        after = before.last_ids.get(stream, BEGIN)
+        while page := log.read({stream: after}, count_max=PAGE_ENTRIES_MAX).get(stream):
+            if any(entry.type.rpartition(".")[0] == TerminalUp.TYPE for entry in page):
+                return True
+            after = page[-1].id
+    return False
 
 
 def _count_stream(log: Log, stream: Stream, before: LogEnds, counts: dict[str, Appended]) -> None:

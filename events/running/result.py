@@ -38,6 +38,8 @@ class TerminalResult:
     """By symbol."""
     ticks_stored: Mapping[str, int]
     verified: Verified | None
+    came_up: bool = True
+    last_error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,10 +75,12 @@ class RunResult:
 
     @property
     def good(self) -> bool:
-        """Everything stored, nothing missing, doubled or altered (as far as it was compared)."""
+        """Every terminal came up, everything is stored, nothing missing, doubled or altered (as
+        far as it was compared)."""
         wrong = [self._sum(name) for name in ("missing", "duplicated", "altered")]
         unclear = any(one.verified and one.verified.not_checked for one in self.terminals)
-        return self.drained and not any(wrong) and not unclear
+        all_up = all(one.came_up for one in self.terminals)
+        return self.drained and all_up and not any(wrong) and not unclear
 
     def to_json(self) -> dict[str, Any]:
         names = ", ".join(one.terminal for one in self.terminals)
@@ -98,6 +102,7 @@ class RunResult:
             "redis": self.redis,
             "database": self.database,
             "good": self.good,
+            "last_error": next((one.last_error for one in self.terminals if one.last_error), ""),
             "terminals": [one.to_json() for one in self.terminals],
         }
 
@@ -111,6 +116,8 @@ class RunResult:
             f"{self._sum('altered')} altered"
         )
         stored = "" if self.drained else "; NOT everything is stored yet"
+        for one in self.terminals:
+            stored += "" if one.came_up else f"; {one.terminal} did not come up: {one.last_error}"
         return (
             f"{self.ticks_appended:,} ticks appended, {self.ticks_stored:,} stored in "
             f"{self.took_s:.1f} s: {check}{stored}"

@@ -15,10 +15,11 @@ from events.processes import ProcessSpec
 from events.redis import open_log
 from events.redis.facts import ServerFacts, server_facts
 from events.running.bridge import Bridge, Ending
-from events.running.counts import LogEnds, appended_since, everything_stored, log_ends
+from events.running.counts import LogEnds, appended_since, came_up, everything_stored, log_ends
 from events.running.result import RunResult, TerminalResult, Verified, Verify
 from events.running.screen import PlainScreen, Screen, WindowScreen
 from events.settings import TerminalChoice, TerminalKind, TerminalSettings
+from events.views.state import collect
 
 MODULE = "bridgectl"
 PERSIST = "persist"
@@ -193,6 +194,7 @@ def _result(
         for symbol, count in _stored(dsn, [name])[name].items()
     }
     appended = appended_since(opened, name, before)
+    states = collect(opened, only=name)
     verified: Verified | None = verify(terminal, appended) if verify is not None else None
     return TerminalResult(
         terminal=name,
@@ -200,6 +202,8 @@ def _result(
         ticks_appended={symbol: one.ticks for symbol, one in appended.items()},
         ticks_stored=stored,
         verified=verified,
+        came_up=came_up(opened, name, before),
+        last_error=next((one.producer.last_error for one in states if one.producer), ""),
     )
 
 

@@ -11,10 +11,10 @@ import pytest
 from events.codec import encode
 from events.log import SOURCE, CursorMove, Slot
 from events.memory_log import MemoryLog
-from events.operations import ClockTick
+from events.operations import ClockTick, TerminalUp
 from events.processes import ProcessReport, ProcessSpec
 from events.running import Bridge, BridgeFailed, Ending, RunResult, TerminalResult, Verified
-from events.running.counts import appended_since, everything_stored, log_ends
+from events.running.counts import appended_since, came_up, everything_stored, log_ends
 from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +64,25 @@ def test_what_was_appended_since_is_counted_with_its_span() -> None:
     }  # fmt: skip
 
 
-def result(verified: Verified | None, *, drained: bool = True) -> RunResult:
-    one = TerminalResult("recorded-1", "recorded", {"A": 3, "B": 2}, {"A": 3, "B": 2}, verified)
+def test_a_terminal_came_up_when_it_was_attached_since() -> None:
+    log = MemoryLog()
+    log.open_namespace("a", 1)
+    claim = log.claim(Slot("a", SOURCE, 0), "x", alive_within_s=0)
+    up = TerminalUp(
+        event_time_ms=1, recv_time_ms=1, terminal="a", kind="native", login=1, server="s"
+    )
+    log.append(claim, [encode(up)])
+    before = log_ends(log, ["a"])
+    assert not came_up(log, "a", before)
+    log.append(claim, [encode(up)])
+    assert came_up(log, "a", before)
+
+
+def result(verified: Verified | None, *, drained: bool = True, up: bool = True) -> RunResult:
+    ticks = {"A": 3, "B": 2}
+    one = TerminalResult(
+        "recorded-1", "recorded", ticks, ticks, verified, came_up=up, last_error="no password"
+    )
     return RunResult(
         ending="played", took_s=1.0, redis="r", database="d", drained=drained,
         entries_by_lane={"normal": 4}, restarts=0, terminals=[one],
@@ -81,6 +98,12 @@ def test_a_result_names_what_scripts_look_for() -> None:
         assert name in shown
     assert shown["ticks_appended"] == shown["ticks_stored"] == 5
     assert shown["terminal"] == "recorded"
+
+
+def test_a_terminal_that_never_came_up_is_no_good_result() -> None:
+    one = result(Verified(0, 0, 0, 0), up=False)
+    assert not one.good
+    assert "recorded-1 did not come up: no password" in one.told()
 
 
 @pytest.mark.parametrize(

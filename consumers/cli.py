@@ -156,6 +156,8 @@ def _run(group: PersistGroup, stop: threading.Event) -> GroupProgress:
     ticks_then = 0
     while group.running and not stop.is_set():
         stop.wait(POLL_S)
+        if group.progress().refused:
+            break
         now = time.monotonic()
         if now - said_at >= STATUS_S:
             progress = group.progress()

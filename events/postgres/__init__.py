@@ -8,7 +8,6 @@ from events.postgres.connection import (
     DatabaseUnavailable,
     RowsRejected,
     connect,
-    open_pool,
     wait_until_ready,
     where,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "count_ticks",
     "current",
     "migrate",
-    "open_pool",
     "read_entries",
     "read_offsets",
     "read_ticks",

@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 from psycopg import conninfo
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -24,7 +23,6 @@ STATEMENT_TIMEOUT_S = 120
 LOCK_TIMEOUT_S = 60
 IDLE_IN_TRANSACTION_S = 60
 TCP_USER_TIMEOUT_MS = 30_000
-POOL_WAIT_S = 10.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 
@@ -63,20 +61,6 @@ def connect(dsn: str, *, application: str, autocommit: bool = True) -> Connectio
             connection.close()
             raise
         return connection
-
-
-def open_pool(dsn: str, *, application: str, connections_max: int = 4) -> ConnectionPool:
-    """A pool for readers (status, verify, archive). A sink never shares its connection."""
-    with translated(dsn):
-        return ConnectionPool(
-            dsn,
-            kwargs={**_link_options(dsn, application), "autocommit": True},
-            configure=_prepare,
-            min_size=0,
-            max_size=connections_max,
-            timeout=POOL_WAIT_S,
-            open=True,
-        )
 
 
 def wait_until_ready(
@@ -121,8 +105,6 @@ def translated(dsn: str) -> Iterator[None]:
     """Turn the driver's errors into ours, with cause and cure and without secrets."""
     try:
         yield
-    except PoolTimeout as error:
-        raise DatabaseUnavailable(f"database {where(dsn)} gave no connection: {error}") from error
     except psycopg.Error as error:
         raise _ours(error, dsn) from error
 

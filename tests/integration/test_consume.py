@@ -15,7 +15,7 @@ import pytest
 
 from events.postgres import connect, read_offsets
 from events.redis import RedisLog
-from tests.integration.test_persist import Feed, flowing, stored_all, stored_equals_log
+from tests.integration.persisting import Feed, flowing, stored_all, stored_equals_log
 from tests.servers import free_port, wait_until
 
 Command = tuple[str, ...]
@@ -89,7 +89,7 @@ def kill_at_random(
 def test_killing_the_consumer_at_random_moments_loses_and_doubles_nothing(
     consumer: Consumer, redis_log: RedisLog, postgres_url: str
 ) -> None:
-    kill_at_random(consumer, redis_log, postgres_url, seed=1, kills=3)
+    kill_at_random(consumer, redis_log, postgres_url, seed=1, kills=2)
 
 
 @pytest.mark.slow

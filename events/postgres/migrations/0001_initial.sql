@@ -329,8 +329,7 @@ CREATE FUNCTION raw.server_time(bigint) RETURNS timestamp LANGUAGE sql IMMUTABLE
     'SELECT timestamp ''epoch''
         + greatest(least($1, 253402300799999), -62135596800000) * interval ''1 millisecond''';
 CREATE FUNCTION raw.utc_time(bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-    'SELECT timestamptz ''epoch''
-        + greatest(least($1, 253402300799999), -62135596800000) * interval ''1 millisecond''';
+    'SELECT to_timestamp(greatest(least($1, 253402300799999), -62135596800000) / 1000.0::float8)';
 CREATE FUNCTION raw.offset_source(smallint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
     'SELECT (ARRAY[''unknown'', ''assumed'', ''history'', ''live''])[$1 + 1]';
 

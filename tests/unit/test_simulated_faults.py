@@ -56,7 +56,6 @@ def test_options_travel_as_json() -> None:
         ({"clock": "Mars/Olympus"}, "Mars/Olympus"),
         ({"pc_zone": "Mars/Olympus"}, "Mars/Olympus"),
         ({"symbols": ("NOSUCH",)}, "NOSUCH"),
-        ({"selected": ("GBPUSD",)}, "GBPUSD"),
         ({"trader": {"symbols": ("GBPUSD",)}}, "GBPUSD"),
         ({"account": {"currency": "XXX"}}, "XXX"),
         ({"speed": -1}, "speed"),

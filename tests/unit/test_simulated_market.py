@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 3 * HOUR_MS), min_size=2, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_span_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     edges = sorted(WEDNESDAY + cut for cut in cuts)
     market = market_of()
@@ -61,6 +61,15 @@ def test_bars_are_exactly_those_of_the_ticks(symbol: str) -> None:
             continue
         for name in ("time", "open", "high", "low", "close", "tick_volume"):
             assert (bars[name] == made[name]).all(), name
+
+
+def test_a_very_busy_symbol_is_made_in_small_blocks_and_little_is_kept() -> None:
+    market = market_of(rate=500.0)
+    rows = market.ticks("XAUUSD", WEDNESDAY, WEDNESDAY + 120_000)
+    assert len(rows) > 200_000
+    whole = market.ticks("XAUUSD", WEDNESDAY, WEDNESDAY + 600_000)
+    assert whole[: len(rows)].tobytes() == rows.tobytes()
+    assert market.ticks_kept <= 1_500_000
 
 
 def test_prices_are_the_doubles_nearest_to_their_decimals() -> None:
@@ -164,7 +173,7 @@ def test_the_last_tick_of_a_weekend_is_fridays() -> None:
 
 
 @given(offset=st.integers(0, 40 * HOUR_MS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_last_tick_is_the_last_of_the_span_before(offset: int) -> None:
     market, now = market_of(), WEDNESDAY + offset
     (row,) = market.last_tick("NZDUSD", now)

@@ -104,7 +104,7 @@ class SimulatedOptions(_Options):
     """Names of the catalogue or whole specs; empty: the whole catalogue."""
     suffixes: tuple[str, ...] = ("",)
     selected: tuple[str, ...] = ()
-    """What stands in Market Watch at the start; empty: the first four symbols."""
+    """What stands in Market Watch at the start, as far as it is offered; else the first four."""
     account: AccountOptions = AccountOptions()
     other_accounts: tuple[AccountOptions, ...] = ()
     clock: str = "America/New_York+7h"

@@ -38,7 +38,7 @@ class BackgroundTrader:
     ) -> None:
         self._random = Random(seed)  # noqa: S311  # a made-up trader, not a secret
         self._options = options
-        self._symbols = options.symbols or symbols
+        self._symbols = symbols
         self._begun_ms = start_utc_ms
         self._span = 0
         self._number = 0

@@ -75,9 +75,10 @@ class TerminalCore:
             options=options.ticks,
             begin_utc_ms=begin_utc_ms,
         )
-        chosen = options.selected or tuple(self.specs)[:SELECTED_AT_START]
-        _require_offered((*chosen, *_traded(options)), self.specs)
-        self.selected_at: dict[str, int] = dict.fromkeys(chosen, 0)
+        chosen = [name for name in options.selected if name in self.specs]
+        self.selected_at: dict[str, int] = dict.fromkeys(
+            chosen or tuple(self.specs)[:SELECTED_AT_START], 0
+        )
         self.books: set[str] = set()
         self.attached = False
         self.ipc_lost = False
@@ -265,7 +266,11 @@ class TerminalCore:
         trader = self.options.trader
         if trader is None:
             return
-        symbols = tuple(name for name in self.selected_at if name in self.specs)
+        symbols = trader.symbols or tuple(self.selected_at)
+        unknown = sorted(set(symbols) - set(self.specs))
+        if unknown:
+            offered = ", ".join(self.specs)
+            raise ValueError(f"trader: {', '.join(unknown)} not offered; offered are {offered}")
         broker = self.broker
         broker.actor = BackgroundTrader(
             self.options.seed, trader, symbols=symbols, start_utc_ms=self.started_utc_ms
@@ -284,14 +289,3 @@ def _generated_market(options: SimulatedOptions, specs: dict[str, SymbolSpec]) -
     """The seed's market; pairs needed for conversions trade too, though nobody is shown them."""
     hidden = {name: spec for name, spec in CATALOGUE.items() if name not in specs}
     return GeneratedMarket(options.seed, {**hidden, **specs}, options.ticks)
-
-
-def _traded(options: SimulatedOptions) -> tuple[str, ...]:
-    return () if options.trader is None else options.trader.symbols
-
-
-def _require_offered(names: tuple[str, ...], specs: dict[str, SymbolSpec]) -> None:
-    """Raises ValueError when a name is not offered."""
-    unknown = sorted(set(names) - set(specs))
-    if unknown:
-        raise ValueError(f"not offered: {', '.join(unknown)}; offered are {', '.join(specs)}")

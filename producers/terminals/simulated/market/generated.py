@@ -19,11 +19,12 @@ from producers.terminals.simulated.symbols import SymbolSpec
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-BLOCK_MINUTES = 60
-BLOCKS_KEPT_MAX = 48
-BLOCKS_PER_SYMBOL = 4
+BLOCK_MINUTES = (30, 10, 1)
+BLOCK_TICKS_MAX = 60_000
+"""A block is as long as leaves it about so many ticks."""
+TICKS_KEPT_MAX = 1_000_000
+TICKS_KEPT_PER_SYMBOL = 15_000
 """Kept for each symbol where there are many, lest every look draws a block again."""
-BLOCKS_KEPT_LIMIT = 2_000
 LOOK_BACK_DAYS_MAX = 10
 _BOTH = mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK
 (_SALT_TIME, _SALT_WALK, _SALT_SPREAD, _SALT_SAME, _SALT_EQUAL, _SALT_TRADE, _SALT_VOLUME,
@@ -70,15 +71,22 @@ class GeneratedMarket:
             )
             for name, spec in specs.items()
         }
-        self._blocks_kept_max = min(
-            max(BLOCKS_KEPT_MAX, BLOCKS_PER_SYMBOL * len(specs)), BLOCKS_KEPT_LIMIT
-        )
+        self._ticks_kept_max = max(TICKS_KEPT_MAX, TICKS_KEPT_PER_SYMBOL * len(specs))
+        self._block_minutes = {
+            name: _block_minutes(planner) for name, planner in self._planners.items()
+        }
         self._blocks: OrderedDict[tuple[str, int], tuple[Int64Array, TickArray]] = OrderedDict()
+        self._ticks_kept = 0
+
+    @property
+    def ticks_kept(self) -> int:
+        """How many ticks are held in memory for the next reading."""
+        return self._ticks_kept
 
     def ticks(self, symbol: str, from_utc_ms: int, to_utc_ms: int) -> TickArray:
         if to_utc_ms <= from_utc_ms:
             return np.empty(0, TICK_DTYPE)
-        block_ms = BLOCK_MINUTES * 60_000
+        block_ms = self._block_minutes[symbol] * 60_000
         parts = []
         for block in range(from_utc_ms // block_ms, -(-to_utc_ms // block_ms)):
             times, rows = self._block(symbol, block)
@@ -129,16 +137,24 @@ class GeneratedMarket:
         """Ticks of one block and the UTC ms they came at."""
         found = self._blocks.get((symbol, block))
         if found is None:
+            minutes = self._block_minutes[symbol]
             planner = self._planners[symbol]
-            start = block * BLOCK_MINUTES
-            plan = planner.span(start, start + BLOCK_MINUTES)
+            plan = planner.span(block * minutes, (block + 1) * minutes)
             found = _draw(planner, plan, self._options)
             self._blocks[(symbol, block)] = found
-            while len(self._blocks) > self._blocks_kept_max:
-                self._blocks.popitem(last=False)
+            self._ticks_kept += len(found[0])
+            while self._ticks_kept > self._ticks_kept_max and len(self._blocks) > 1:
+                _, oldest = self._blocks.popitem(last=False)
+                self._ticks_kept -= len(oldest[0])
         else:
             self._blocks.move_to_end((symbol, block))
         return found
+
+
+def _block_minutes(planner: MinutePlanner) -> int:
+    per_minute = planner.ticks_per_minute
+    fitting = (n for n in BLOCK_MINUTES if n * per_minute <= BLOCK_TICKS_MAX)
+    return next(fitting, BLOCK_MINUTES[-1])
 
 
 def _draw(

@@ -61,6 +61,12 @@ class MinutePlanner:
         self._burst_ticks = burst_ticks
         self._days: OrderedDict[int, MinutePlan] = OrderedDict()
 
+    @property
+    def ticks_per_minute(self) -> float:
+        """About how many ticks a busy minute has."""
+        usual = self.spec.ticks_per_second * 60 * self._rate * 2
+        return usual + self._burst_share * self._burst_ticks
+
     def day(self, day: int) -> MinutePlan:
         """The plan of a UTC day (days since the epoch)."""
         plan = self._days.get(day)

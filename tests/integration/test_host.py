@@ -37,7 +37,7 @@ from producers.terminals.wire import WireError
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted host is POSIX")
 
 SCRIPTED = (sys.executable, "-m", "tests.integration.scripted_host")
-LIMITS = HostLimits(call_s=0.6, order_s=0.6, wait_s=20.0, backoff_s=(0.02, 0.05))
+LIMITS = HostLimits(call_s=1.0, order_s=1.0, wait_s=20.0, backoff_s=(0.02, 0.05))
 PATIENCE_S = 20.0
 Open = Callable[..., HostClient]
 
@@ -111,9 +111,9 @@ def test_a_hung_call_is_cut_and_all_others_are_served_by_a_new_host(scripted: Op
     begun = time.monotonic()
     hung = client.submit("symbol_info", "hang")
     others = [client.submit("symbol_info", f"S{number}") for number in range(50)]
-    with pytest.raises(TerminalHung, match=r"symbol_info did not return within 0\.6 s"):
+    with pytest.raises(TerminalHung, match=r"symbol_info did not return within 1 s"):
         hung.result(PATIENCE_S)
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 6.0
     assert names(others) == [f"S{number}" for number in range(50)]
     state = client.state()
     assert (state.timeouts, state.restarts) == (1, 1)

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted ho
 
 SCRIPTED = (sys.executable, "-m", "tests.integration.scripted_host")
 TOKEN = "a-token-of-more-than-sixteen-characters"
-LIMITS = HostLimits(call_s=0.6, wait_s=20.0, backoff_s=(0.02, 0.05))
+LIMITS = HostLimits(call_s=1.0, wait_s=20.0, backoff_s=(0.02, 0.05))
 PATIENCE_S = 20.0
 
 

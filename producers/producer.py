@@ -12,7 +12,7 @@ from typing import Any
 from events.log import Log, LogError, LogUnavailable, WriterHeld, partition_of
 from producers.append import Writer
 from producers.clock.broker_clock import BrokerClock
-from producers.pollers.account import AccountPoller
+from producers.pollers.account import EMPTY_AGAIN_S, AccountPoller
 from producers.pollers.candles import CandlePoller
 from producers.pollers.connection import Attached, Connection
 from producers.pollers.context import Context, ProducerOptions
@@ -215,9 +215,13 @@ class Producer:
 
     def _look_a_last_time(self) -> None:
         """What a recorded terminal's account and candles came to."""
-        for poller in (self._instruments, self._account, self._candles):
+        for poller in (self._instruments, self._candles, self._account):
             poller.expire()
             poller.poll()
+        if not self._account.believed:  # a short film: empty lists count the second time
+            time.sleep(EMPTY_AGAIN_S)
+            self._account.expire()
+            self._account.poll()
 
     def _finish(self) -> None:
         if self._writer.fenced is not None:

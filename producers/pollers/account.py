@@ -87,6 +87,11 @@ class AccountPoller:
         if not self._told.positions:
             self._next_at = now + options.account_idle_interval_s - options.account_interval_s / 2
 
+    @property
+    def believed(self) -> bool:
+        """Whether a whole look was recorded since the terminal came up."""
+        return self._told.book is not None
+
     def expire(self) -> None:
         """Look again in the next turn, however short ago the last one was."""
         self._next_at = 0.0

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from events.candles import CandleBatch
 from events.codec import AnyEvent, decode
 from events.log import SOURCE, Lane, Log, Slot, WriterHeld
 from events.operations import (
@@ -369,6 +370,8 @@ def test_a_file_at_full_speed_arrives_row_for_row(
     for field in ("bid", "ask", "last", "volume", "flags", "volume_real"):
         assert np.array_equal(ticks[field], rows[field]), field
     assert set(np.unique(ticks["time_msc"] - utc_ms)) <= {7_200_000, 10_800_000}
+    assert len(events_of(log, "played", Account)) >= 1
+    assert sum(map(len, events_of(log, "played", CandleBatch))) >= 50
     log.close()
     # The same file once more adds nothing.
     log = play(server, tmp_path, terminal)

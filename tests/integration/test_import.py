@@ -142,7 +142,7 @@ def test_a_killed_import_goes_on_where_it_stood(
     slot = Slot(NAMESPACE, SOURCE, partition_of("EURUSD", 4))
     killed = 0
     for _ in range(kills):
-        target = rows_in_log(redis_log, slot) + 8_000 * chance.randrange(1, 30)
+        target = rows_in_log(redis_log, slot) + 32_000 * chance.randrange(1, 12)
         process = subprocess.Popen(
             command("--on-error", "keep", path), env=environment, cwd=folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ from events.operations import GapHealed
 from events.postgres import connect, migrate
 from events.ticks import RATE_DTYPE, TICK_DTYPE, OffsetSource, TickBatch
 from events.trading import Account, Book, Deal, Order, OrderDone, Position
-from tests.integration.test_persist import drain
+from tests.integration.persisting import drain
 from tests.markdown_pages import Block, read_page
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import click
 import pytest
 
+from benchmarks import capture_loss
 from events.codec import EVENT_TYPES, encode
 from events.log import Lane
 from events.settings import TerminalSettings, load, setting_rows
@@ -314,6 +318,34 @@ def test_python_examples_compile(page: Page) -> None:
     for block in page.blocks:
         if block.language == "python":
             compile(block.text, f"{page.path}:{block.line}", "exec")
+
+
+def test_the_sandbox_example_prints_an_account_and_a_tick(tmp_path: Path) -> None:
+    page = read_page(ROOT / "docs" / "TERMINALS.md")
+    [block] = [block for block in page.blocks if block.language == "python"]
+    done = subprocess.run(
+        [sys.executable, "-c", block.text],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert re.match(r"\d+\.\d+ Tick\(time=", done.stdout), done.stdout + done.stderr
+
+
+def test_figures_of_the_readme_are_what_the_benchmark_prints() -> None:
+    text = README.read_text(encoding="utf-8")
+    files = sorted((ROOT / "tests" / "data").glob("*.csv.gz"))
+    results = [capture_loss.measure(file) for file in files]
+    assert f"| way of capturing | {' | '.join(kept.symbol for kept in results)} |" in text
+    told = re.findall(r"^\| ([^|]+) \| (\d+\.\d\d % \| .*) \|$", text, re.MULTILINE)
+    titles = {title: way for way, title in capture_loss.WAYS.items()}
+    assert len(told) == 4
+    for title, figures in told:
+        shares = [f"{kept.percent(titles[title]):.2f} %" for kept in results]
+        assert figures == " | ".join(shares)
 
 
 # --- the two lines of the README, CI and packaging

@@ -66,7 +66,7 @@ def last_bars(
     """
     parts: list[RateArray] = []
     bars = np.empty(0, RATE_DTYPE)
-    step = max(STEP_FIRST_S, count * mt5.TIMEFRAME_SECONDS[timeframe])
+    step = max(STEP_FIRST_S, count * mt5.TIMEFRAME_SECONDS[timeframe] * 3 // 2)  # weekends
     high = end_utc_s
     while high > begin_utc_s:
         low = max(begin_utc_s, high - step)

@@ -210,16 +210,16 @@ def test_an_order_that_waited_too_long_is_certainly_not_sent(
 
 
 def test_an_emergency_overtakes_every_waiting_call(scripted: Open) -> None:
-    client = scripted(limits=replace(LIMITS, call_s=10.0))
+    client = scripted(limits=replace(LIMITS, call_s=10.0, emergency_wait_s=None))
     client.wait_until_up(PATIENCE_S)
-    running = client.submit("symbol_info", "sleep 0.2", priority=Priority.HISTORY)
+    running = client.submit("symbol_info", "sleep 1", priority=Priority.HISTORY)
     started(client)
     flood = [client.submit("symbol_info", f"flood {n}", priority=Priority.TICKS) for n in range(99)]
     emergency = client.submit("symbol_info", "emergency", priority=Priority.EMERGENCY)
     account = client.submit("symbol_info", "account", priority=Priority.ACCOUNT)
     names([running, *flood, emergency, account])
     served = client.call("symbols_get").value
-    assert served[:2] == ("sleep 0.2", "emergency")
+    assert served[:2] == ("sleep 1", "emergency")
     assert served.index("account") <= 3  # two ticks at most were with the host already
     assert [name for name in served if name.startswith("flood")] == [
         f"flood {n}" for n in range(99)

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted ho
 
 SCRIPTED = (sys.executable, "-m", "tests.integration.scripted_host")
 TOKEN = "a-token-of-more-than-sixteen-characters"
-LIMITS = HostLimits(call_s=1.0, wait_s=20.0, backoff_s=(0.02, 0.05))
+LIMITS = HostLimits(call_s=1.0, wait_s=20.0, backoff_s=(0.02, 0.05), emergency_wait_s=None)
 PATIENCE_S = 20.0
 
 
@@ -193,7 +193,7 @@ def test_a_hung_terminal_hangs_neither_server_nor_link(serve: Serve) -> None:
 def test_an_emergency_overtakes_on_the_far_side_too(serve: Serve, host: HostClient) -> None:
     with remote(serve(), limits=replace(LIMITS, call_s=10.0)) as client:
         client.call("symbol_info", "warm")
-        client.submit("symbol_info", "sleep 0.2")
+        client.submit("symbol_info", "sleep 0.8")
         until(lambda: host.state().running is not None, what="a running call")
         flood = [client.submit("symbol_info", f"f{n}", priority=Priority.TICKS) for n in range(60)]
         client.call("symbol_info", "emergency", priority=Priority.EMERGENCY)
@@ -240,7 +240,7 @@ def test_observers_read_beside_the_one_in_control_and_after_it(
         assert observer.call("symbol_info", "seen").value.name == "seen"
         with pytest.raises(NotSent, match="an observer only reads"):
             observer.call("order_send", {"symbol": "S", "comment": str(tmp_path / "order")})
-        client.submit("symbol_info", "sleep 0.2")
+        client.submit("symbol_info", "sleep 0.8")
         until(lambda: host.state().running is not None, what="a running call")
         reads = [
             observer.submit("symbol_info", f"read {n}", priority=Priority.EMERGENCY)

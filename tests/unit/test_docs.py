@@ -19,6 +19,7 @@ import pytest
 from benchmarks import capture_loss
 from events.codec import EVENT_TYPES, encode
 from events.log import Lane
+from events.running import RunResult
 from events.settings import TerminalSettings, load, setting_rows
 from events.settings.model import Settings
 from tests import docs_generator, golden
@@ -312,6 +313,17 @@ def test_examples_of_env_files_can_be_used(nothing_set: None, tmp_path: Path) ->
     for text in examples:
         (tmp_path / ".env").write_text(text, encoding="utf-8")
         load()
+
+
+def test_the_fields_of_a_run_are_told() -> None:
+    page = read_page(ROOT / "docs" / "OPERATIONS.md")
+    result = RunResult(
+        ending="time", took_s=1.0, redis="", database="", drained=True, entries_by_lane={},
+        restarts=0,
+    )  # fmt: skip
+    table = page.prose.partition("| field | is |")[2].partition("\n\n")[0]
+    fields = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)))
+    assert sorted(fields) == sorted(result.to_json())
 
 
 def test_python_examples_compile(page: Page) -> None:

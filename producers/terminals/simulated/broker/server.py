@@ -30,6 +30,10 @@ STOP_OUT_GRID_MS = 1000
 STOP_OUTS_PER_STEP_MAX = 1000
 FIRST_ORDER_TICKET = 100_000_001
 FIRST_DEAL_TICKET = 80_000_001
+TICKETS_SINCE_MS = 1_577_836_800_000
+"""2020. An account that begins anew later numbers from further on, ten tickets a second: brokers
+never give a ticket twice, and who has seen one takes it for known. The deposit is always the same
+deal."""
 _THURSDAY = 4  # 1 January 1970, with Sunday as 0
 _FOREVER = 1 << 62
 
@@ -72,6 +76,7 @@ class TradeServer:
         self.actor: Actor | None = None
         self.market = market
         self._orders_made = 0
+        self._tickets_before = max(0, start_utc_ms - TICKETS_SINCE_MS) // 100
         self._executions: list[tuple[int, BrokerOrder]] = []
         self._swapped_day = clock.server_ms(start_utc_ms) // DAY_MS
         self._deposit()
@@ -83,7 +88,7 @@ class TradeServer:
 
     def new_ticket(self) -> int:
         self._orders_made += 1
-        return FIRST_ORDER_TICKET + self._orders_made - 1
+        return FIRST_ORDER_TICKET + self._tickets_before + self._orders_made - 1
 
     def process(self, until_utc_ms: int) -> None:
         """Let everything happen up to a moment, in order of time, however far apart the calls."""
@@ -182,7 +187,7 @@ class TradeServer:
         return deal
 
     def _deal_ticket(self) -> int:
-        return FIRST_DEAL_TICKET + len(self.deals)
+        return FIRST_DEAL_TICKET + (self._tickets_before + len(self.deals) if self.deals else 0)
 
     def _deposit(self) -> None:
         self.balance_operation(mt5.DEAL_TYPE_BALANCE, self.account.balance, "Initial deposit")

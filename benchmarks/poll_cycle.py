@@ -118,7 +118,7 @@ def build(client: HostClient, symbols: tuple[str, ...], folder: Path) -> Produce
         state_dir=folder,
         holder="benchmark",
         copy_interval_s=3_600.0,
-        price_interval_s=1.0,
+        price_interval_s=30.0,  # how long a sweep waits for a call: here, for all
         workers=4,
     )
     return Producer(

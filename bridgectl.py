@@ -171,6 +171,7 @@ def up(
         for_s=for_s,
         window=sys.stdout.isatty() and not (plain or as_json),
         volatile_allowed=volatile_log,
+        result_wanted=as_json,
         environment={"BRIDGE_STATE_DIR": str(settings.state_dir)},
     )
     with program_log_of("up", settings, console=not options.window):
@@ -178,7 +179,7 @@ def up(
         with servers(settings) as found:
             log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
             result = run(options, found, verify=_verifier(found))
-    if options.finite:
+    if options.counted:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
         click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
 

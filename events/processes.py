@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 
 class ProcessState(StrEnum):
+    """How a supervised child is."""
+
     RUNNING = "running"
     WAITING = "waiting"
     """Ended with an error; will be started again."""

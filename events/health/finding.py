@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
+    """How something is."""
+
     OK = "ok"
     WARN = "warn"
     """Works, but something may be lost or stop."""

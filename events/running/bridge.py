@@ -49,6 +49,7 @@ class Bridge:
         caught_up: Callable[[], bool],
         screen: Screen,
         finite: bool,
+        drains: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         failures_max = FINITE_FAILURES_MAX if finite else None
@@ -56,7 +57,7 @@ class Bridge:
         self._persist = self._child(persist, screen, failures_max)
         self._caught_up = caught_up
         self._screen = screen
-        self._finite = finite
+        self._drains = drains
         self._monotonic = monotonic
         self._stop = Flag()
 
@@ -69,7 +70,7 @@ class Bridge:
 
     def run(self, *, for_s: float | None, drain_s: float = DRAIN_WAIT_S) -> tuple[Ending, bool]:
         """Run until stopped by a signal, for so many seconds, or until all files are played; then
-        end the producers, and persist when it has caught up (a finite run waits for that).
+        end the producers, and persist (when it has caught up, in a run that drains).
 
         Returns why it ended, and whether everything is stored. Raises BridgeFailed when a part
         cannot run at all. Every child is gone afterwards.
@@ -82,7 +83,7 @@ class Bridge:
                 ending = self._watch(for_s)
                 for child in self._producers:
                     child.stop()
-                if self._finite and ending is not Ending.FAILED:
+                if self._drains and ending is not Ending.FAILED:
                     drained = self._drained(drain_s)
             finally:
                 for child in self._producers:

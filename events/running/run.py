@@ -44,6 +44,8 @@ class RunOptions:
     for_s: float | None = None
     window: bool = False
     volatile_allowed: bool = False
+    result_wanted: bool = False
+    """Store, count and compare also when a person ends the run."""
     environment: Mapping[str, str] | None = None
 
     @property
@@ -54,6 +56,11 @@ class RunOptions:
             for one in self.terminals
         )
         return self.for_s is not None or played
+
+    @property
+    def counted(self) -> bool:
+        """Whether the run waits until everything is stored, and is counted and compared."""
+        return self.finite or self.result_wanted
 
 
 def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunResult:
@@ -69,13 +76,13 @@ def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunR
     opened = open_log(servers.redis_url)
     try:
         before = log_ends(opened, names)
-        stored_before = _stored(servers.postgres_url, names) if options.finite else {}
+        stored_before = _stored(servers.postgres_url, names) if options.counted else {}
         begun = time.monotonic()
         bridge, ending, drained = _ran(options, servers, opened)
         took_s = time.monotonic() - begun
         terminals = [
             _result(terminal, opened, servers.postgres_url, before, stored_before, verify)
-            for terminal in (options.terminals if options.finite else ())
+            for terminal in (options.terminals if options.counted else ())
         ]
         return RunResult(
             ending=ending.value,
@@ -131,6 +138,7 @@ def _bridge(options: RunOptions, screen: Screen, *, caught_up: Callable[[], bool
         caught_up=caught_up,
         screen=screen,
         finite=options.finite,
+        drains=options.counted,
     )
 
 

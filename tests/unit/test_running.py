@@ -143,6 +143,7 @@ def bridge(producer: str, *, caught_up: Callable[[], bool] = lambda: True) -> Br
         caught_up=caught_up,
         screen=Silent(),
         finite=True,
+        drains=True,
     )
 
 

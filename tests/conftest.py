@@ -65,6 +65,8 @@ def stand_in_url() -> Iterator[str]:
 @pytest.fixture
 def redis_server(servers: RunningServers) -> RedisServer:
     """One real server; emptied before the test."""
+    if not REDIS_KINDS:
+        pytest.skip("no Redis binary comes from pip for this system")
     server = servers.redis(REDIS_KINDS[0])
     log = open_log(server.url)
     log.client.flushall()

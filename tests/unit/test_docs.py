@@ -326,6 +326,11 @@ def test_the_fields_of_a_run_are_told() -> None:
     assert sorted(fields) == sorted(result.to_json())
 
 
+def test_every_benchmark_is_told_and_exists() -> None:
+    told = set(re.findall(r"`python -m benchmarks\.(\w+)`", ARCHITECTURE.read_text("utf-8")))
+    assert told == {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+
+
 def test_python_examples_compile(page: Page) -> None:
     for block in page.blocks:
         if block.language == "python":
@@ -364,7 +369,9 @@ def test_figures_of_the_readme_are_what_the_benchmark_prints() -> None:
 
 
 def project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found: dict[str, Any] = tomllib.loads(text)["project"]
+    return found
 
 
 def install_lines() -> list[str]:

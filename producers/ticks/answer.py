@@ -215,7 +215,7 @@ def _late(answer: _Answer, new: BoolArray, hi_msc: int | None, *, stepped: bool)
         known = answer.times[~new & (answer.runs == run)]
         seed = int(known.max()) if len(known) else 0
         if hi_msc is not None and run == present - int(stepped):
-            seed = max(seed, hi_msc)
+            seed = hi_msc  # known rows beyond it were taken before the clock was put back
         before = np.maximum.accumulate(np.concatenate(([seed], times[mine])))[:-1]
         late[mine] = (times[mine] < before) & (times[mine] > 0)
     return late

@@ -93,6 +93,16 @@ def test_a_clock_put_back_holds_in_many_runs(by_label: bool, hints: bool) -> Non
     check_clock_put_back(60, by_label=by_label, hints=hints)
 
 
+@STORES
+def test_ticks_after_a_clock_was_put_back_are_not_all_late(by_label: bool) -> None:
+    feed = Feed(SEED, seconds=1_000, step_back_s=400, by_label=by_label, outage=False)
+    model = feed.model()
+    reader = CursorReader(model, random.Random(SEED), small(50, keep_s=1_000), restarts=False)
+    cursor = reader.run(feed.end_ms)
+    assert cursor.stats.steps_back >= 1
+    assert reader.late < 0.3 * len(model.truth)
+
+
 def test_a_clock_put_forward_neither_loses_nor_doubles() -> None:
     for run in range(8):
         seed = SEED * 1_000_003 + run

@@ -163,6 +163,7 @@ class CursorReader:
     hints: bool = True
     log: LogModel = field(default_factory=LogModel)
     restarted: int = 0
+    late: int = 0
 
     def run(self, end_ms: int) -> TickCursor:
         cursor = TickCursor(START_MS // 1000 - 60, limits=self.limits)
@@ -188,6 +189,7 @@ class CursorReader:
             taken = cursor.take(self.model.copy(now, from_s, count))
             if len(taken) and not self._append(cursor, taken.new):
                 return
+            self.late += int(np.count_nonzero(taken.late))
             if not taken.more and not taken.warming:
                 return
         raise AssertionError("the cursor asks for ever")

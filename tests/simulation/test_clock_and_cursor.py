@@ -4,14 +4,18 @@ once, each with its true UTC time."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from events.ticks import TICK_DTYPE, OffsetSource, TickArray
+from events.ticks import FLAGS_DOCUMENTED, TICK_DTYPE, OffsetSource, TickArray
 from producers.clock.broker_clock import BrokerClock
 from producers.clock.rules import ClockRule
+from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
+from producers.terminals.simulated.faults import Fault
+from producers.terminals.simulated.options import TickOptions
 from producers.ticks.cursor import TickCursor
 from producers.ticks.state import CursorLimits
 
@@ -107,3 +111,55 @@ def test_played_page_after_page_every_tick_keeps_its_time(switch_ms: int, page: 
         if not reader.take(rows, shown):
             break
     reader.check()
+
+
+def test_a_simulated_terminal_with_every_oddity_is_followed_through_the_night() -> None:
+    begin_ms = BACK_MS - 70 * 60_000
+    terminal = SimulatedTerminal(
+        SimulatedOptions(
+            seed=8,
+            symbols=("BTCUSD",),
+            selected=("BTCUSD",),
+            start_utc_ms=begin_ms,
+            speed=0,
+            first_answer="partial",
+            ticks=TickOptions(
+                rate=0.1, flag_bits=0x400, flag_bits_live=0x80, zero_price_share=0.003,
+                late_share=0.03, same_ms_share=0.1, identical_share=0.03, bursts_per_hour=4,
+            ),
+            faults=(Fault(kind="disconnect", at_s=3_000, for_s=900, seconds=45),),
+        )
+    )  # fmt: skip
+    terminal.initialize()
+    rng, clock, got = random.Random(8), BrokerClock(RULE), Counter[bytes]()
+    begin_s = (begin_ms + 3 * HOUR_MS) // 1000
+    cursor = TickCursor(begin_s, twice_since_s=clock.twice_since_s)
+    utc_ms: list[int] = []
+    for _ in range(1_200):
+        terminal.advance(rng.choice((1_000, 4_000, 20_000)))
+        newest, now = terminal.symbol_info_tick("BTCUSD"), terminal.utc_now_ms()
+        if newest is not None:
+            clock.observe("BTCUSD", newest.time_msc, now)
+            cursor.quote_seen(newest.time_msc)
+        more = True
+        while more:
+            from_s, count = cursor.request()
+            taken = cursor.take(terminal.copy_ticks_from("BTCUSD", from_s, count, -1))
+            more = taken.more or taken.warming
+            for part, offset_s, _ in clock.offset_for(
+                taken.new["time_msc"], host_utc_ms=now, after_utc_ms=max(utc_ms, default=None)
+            ):
+                utc_ms += (taken.new["time_msc"][part] - offset_s * 1000).tolist()
+            rows = taken.new.copy()
+            rows["flags"] &= FLAGS_DOCUMENTED
+            got.update(row.tobytes() for row in rows)
+            cursor.commit()
+    now = terminal.utc_now_ms()
+    truth = terminal.truth("BTCUSD", begin_s * 1000, now + 3 * HOUR_MS)
+    truth["flags"] &= FLAGS_DOCUMENTED
+    wanted = Counter(row.tobytes() for row in truth)
+    assert sum((wanted - got).values()) == 0
+    assert sum((got - wanted).values()) == 0
+    assert now > BACK_MS + HOUR_MS
+    market = terminal.feed.market.ticks("BTCUSD", begin_ms, now + 1)
+    assert sorted(utc_ms) == sorted(market["time_msc"].tolist())

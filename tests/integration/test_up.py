@@ -132,7 +132,8 @@ def test_without_anything_configured_the_simulated_terminal_runs_on_embedded_ser
     assert "adopting the embedded redis whose owner has died" in ended.err
     assert ended.code == 0, ended.err
     assert ended.result["terminal"] == "simulated"
-    assert ended.result["ticks_appended"] == ended.result["ticks_stored"] > 0
+    # What the killed run had appended and not stored yet is stored now too.
+    assert ended.result["ticks_stored"] >= ended.result["ticks_appended"] > 0
     assert ended.result["missing"] == ended.result["duplicated"] == ended.result["altered"] == 0
     assert ended.result["redis"].startswith("embedded Valkey")
     settings = load(bridge_state_dir=ours.state_dir)

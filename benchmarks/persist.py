@@ -62,7 +62,8 @@ def prepared(redis_url: str, dsn: str) -> tuple[list[bytes], int]:
     """What a bare COPY sends: the log's ticks as whole COPY messages, one per transaction."""
     log = open_log(redis_url)
     sink = Sink(dsn, "bench", holder="bench")
-    messages, rows = [], 0
+    messages: list[bytes] = []
+    rows = 0
     for number in range(PARTITIONS):
         for stream in Slot("bench", SOURCE, number).streams():
             for portion in portions({stream: log.between(stream, count_max=10**7)}):
@@ -131,7 +132,8 @@ def main(count: int, batch_ticks: int, workers: int, rounds: int, as_json: bool)
         migrate(found.postgres_url)
         fill_log(found.redis_url, count, batch_ticks)
         messages, rows = prepared(found.redis_url, found.postgres_url)
-        bare, persist = [], []
+        bare: list[float] = []
+        persist: list[float] = []
         for _ in range(rounds):
             bare.append(rows / bare_s(found.postgres_url, messages))
             persist.append(rows / persist_s(found.redis_url, found.postgres_url, rows, workers))

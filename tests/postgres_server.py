@@ -22,6 +22,7 @@ from psycopg import sql
 
 ROOT_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root: then it runs as this user."""
+START_TRIES = 3
 _TEMPLATE = "bridge_template"
 
 
@@ -48,8 +49,14 @@ class PostgresServer:
             options += " -c unix_socket_directories="
         if not self._durable:
             options += " -c fsync=off -c full_page_writes=off"
-        self._pg_ctl("start", "-o", options, "-l", str(self.folder / "server.log"))
-        return self
+        log = self.folder / "server.log"
+        for _ in range(START_TRIES):
+            try:
+                self._pg_ctl("start", "-o", options, "-l", str(log))
+            except subprocess.CalledProcessError:
+                continue  # remains of a crashed server may still be going down
+            return self
+        raise AssertionError(f"PostgreSQL does not start:\n{log.read_text()[-2000:]}")
 
     def stop(self, mode: str = "fast") -> None:
         """`immediate` is a crash: no checkpoint, sessions cut."""

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,9 @@ from events.postgres import connect, read_offsets
 from events.redis import RedisLog
 from tests.integration.persisting import Feed, flowing, stored_all, stored_equals_log
 from tests.servers import free_port, wait_until
+
+wait = partial(wait_until, timeout_s=60)
+"""A process needs seconds to start on a busy machine."""
 
 Command = tuple[str, ...]
 
@@ -33,14 +39,17 @@ class Consumer:
             "BRIDGE_STATE_DIR": str(folder / "state"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
+        self._children: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         with (self.folder / "consume.err").open("a") as errors:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, "-m", "bridgectl", *arguments],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env=self.environment, cwd=self.folder,
             )  # fmt: skip
+        self._children.append(child)
+        return child
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         (self.folder / "consume.err").write_text("")
@@ -48,13 +57,22 @@ class Consumer:
         out, _ = child.communicate(timeout=60)
         return child.returncode, out, self.told()
 
+    def close(self) -> None:
+        """Leave no process behind, whatever a test did."""
+        for child in self._children:
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+
     def told(self) -> str:
         return (self.folder / "consume.err").read_text()
 
 
 @pytest.fixture
-def consumer(tmp_path: Path, redis_url: str, postgres_url: str) -> Consumer:
-    return Consumer(tmp_path, redis_url, postgres_url)
+def consumer(tmp_path: Path, redis_url: str, postgres_url: str) -> Iterator[Consumer]:
+    with closing(Consumer(tmp_path, redis_url, postgres_url)) as made:
+        yield made
 
 
 def stored_entries(dsn: str) -> int:
@@ -76,7 +94,7 @@ def kill_at_random(
         for _ in range(kills):
             before = stored_entries(dsn)
             child = consumer.start("consume", "--group", "persist", "--workers", "2")
-            wait_until(lambda seen=before: stored_entries(dsn) > seen, what=consumer.told())  # type: ignore[misc] # mypy cannot infer
+            wait(lambda seen=before: stored_entries(dsn) > seen, what=consumer.told())  # type: ignore[misc] # mypy cannot infer
             threading.Event().wait(chance.random() / 4)
             child.kill()
             child.communicate()
@@ -108,14 +126,14 @@ def test_a_stopped_consumer_is_replaced_and_does_no_harm_when_it_wakes(
     feed = Feed(redis_log, seed=21)
     first = consumer.start("consume", "--lease", "1")
     with flowing(feed):
-        wait_until(lambda: stored_entries(postgres_url) > 0, what="the first to store")
+        wait(lambda: stored_entries(postgres_url) > 0, what="the first to store")
         first.send_signal(signal.SIGSTOP)
         heir = consumer.start("consume", "--lease", "1")
         stopped_at = stored_entries(postgres_url)
-        wait_until(lambda: stored_entries(postgres_url) > stopped_at + 20, what=consumer.told())
+        wait(lambda: stored_entries(postgres_url) > stopped_at + 20, what=consumer.told())
         first.send_signal(signal.SIGCONT)
-        wait_until(lambda: "waiting, nothing is lost" in consumer.told(), what="the fence")
-    wait_until(lambda: stored_all(feed, postgres_url), what="everything to be stored")
+        wait(lambda: "waiting, nothing is lost" in consumer.told(), what="the fence")
+    wait(lambda: stored_all(feed, postgres_url), what="everything to be stored")
     for child in (first, heir):
         end(child, signal.SIGTERM)
         assert child.returncode == 0, consumer.told()
@@ -125,12 +143,12 @@ def test_a_stopped_consumer_is_replaced_and_does_no_harm_when_it_wakes(
 def test_servers_that_are_down_at_start_are_waited_for(tmp_path: Path) -> None:
     port = free_port()
     dsn = f"postgresql://postgres:hidden@127.0.0.1:{port}/bridge"
-    consumer = Consumer(tmp_path, f"redis://127.0.0.1:{port}/0", dsn)
-    child = consumer.start("consume")
-    wait_until(lambda: "waiting for it" in consumer.told(), what="the wait to be told")
-    end(child, signal.SIGTERM)
-    assert child.returncode == 0
-    assert "hidden" not in consumer.told()
+    with closing(Consumer(tmp_path, f"redis://127.0.0.1:{port}/0", dsn)) as consumer:
+        child = consumer.start("consume")
+        wait(lambda: "waiting for it" in consumer.told(), what="the wait to be told")
+        end(child, signal.SIGTERM)
+        assert child.returncode == 0
+        assert "hidden" not in consumer.told()
 
 
 def test_an_empty_database_gets_its_tables_and_a_wrong_group_is_refused(

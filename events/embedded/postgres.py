@@ -85,15 +85,19 @@ class EmbeddedPostgres(EmbeddedServer):
         return url
 
     def _answers(self, url: str) -> bool:
-        return _accepts(url) and self._running(postgres_tools(), _account_now())
+        tools = postgres_tools()
+        return _accepts(url) and self._running(tools, _account(self.cluster, tools))
 
     def _halt(self) -> None:
-        tools, account = postgres_tools(), _account_now()
-        self._control(tools, account, "stop", "-m", "fast", "-w", "-t", str(STOP_WAIT_S),
-                      wait_s=STOP_WAIT_S + 10)  # fmt: skip
-        if self._running(tools, account):
-            log.warning("the embedded PostgreSQL is busy; stopping it without waiting for clients")
-            self._control(tools, account, "stop", "-m", "immediate", wait_s=STOP_WAIT_S)
+        tools = postgres_tools()
+        account = _account(self.cluster, tools)
+        for mode in ("fast", "immediate"):
+            self._control(tools, account, "stop", "-m", mode, "-w", "-t", str(STOP_WAIT_S),
+                          wait_s=STOP_WAIT_S + 10)  # fmt: skip
+            if not _accepts(self.url):
+                return
+            log.warning("the embedded PostgreSQL does not end by `pg_ctl stop -m %s`", mode)
+        log.error("the embedded PostgreSQL of %s still runs: end it by hand", self.cluster)
 
     def _initialise(self, tools: Path, account: dict[str, Any]) -> None:
         """Create the cluster once; a half-made one (we were killed) is made anew."""

@@ -176,6 +176,19 @@ def test_postgres_starts_answers_and_keeps_its_data(tmp_path: Path) -> None:
     server.stop()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_postgres_is_stopped_though_its_folder_was_closed_meanwhile(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "state")
+    url = server.start()
+    tmp_path.chmod(0o700)
+    second = EmbeddedPostgres(tmp_path / "state")
+    assert second.start() == url, "still found"
+    tmp_path.chmod(0o700)
+    server.stop()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url, connect_timeout=2)
+
+
 def test_a_half_made_cluster_is_made_anew(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     (server.cluster / "base").mkdir(parents=True)

@@ -45,6 +45,9 @@ POSTED_KEYS_MAX = 10_000
 WAKE_POLL_S = 0.002
 """How often a cluster is asked when a read waits on several of its slots."""
 
+FOREIGN_TYPE = "foreign.0"
+"""Given to entries that were not written by any log of ours."""
+
 _APPEND, _CLAIM, _BEAT, _POST = (Script(name) for name in ("append", "claim", "beat", "post"))
 
 
@@ -331,9 +334,14 @@ def _entries(stream: Stream, rows: Any) -> list[Entry]:
     for id_, row in rows:
         # A cluster's nodes answer with dicts: their clients are not ours to set up.
         fields = [part for pair in row.items() for part in pair] if isinstance(row, dict) else row
-        cause = fields[7].decode() if len(fields) > 7 else ""
-        type_, key, data = fields[1].decode(), fields[3].decode(), fields[5]
-        entries.append(Entry(stream, EntryId.parse(id_), type_, key, data, cause))
+        place = EntryId.parse(id_)
+        try:
+            cause = fields[7].decode() if len(fields) > 7 else ""
+            type_, key, data = fields[1].decode(), fields[3].decode(), fields[5]
+        except (IndexError, UnicodeDecodeError):
+            # Somebody else's entry must not stop the reading of ours: no codec knows this type.
+            cause, type_, key, data = "", FOREIGN_TYPE, "", b"\0".join(fields)
+        entries.append(Entry(stream, place, type_, key, data, cause))
     return entries
 
 

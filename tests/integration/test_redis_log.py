@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from events.codec import UnknownEvent, decode
 from events.log import (
     BEGIN,
     Claim,
@@ -137,6 +138,18 @@ def test_ids_go_on_after_the_counter_was_lost(redis_log: RedisLog) -> None:
     redis_log.client.delete(f"{SLOT}:meta")
     [after] = redis_log.append(redis_log.claim(SLOT, "me", alive_within_s=0), [entry(2)]).ids
     assert (after.ms, after.seq) == (before.ms + 10_000_000, 6)
+
+
+def test_entries_of_strangers_do_not_stop_the_reading(redis_log: RedisLog) -> None:
+    redis_log.client.execute_command("XADD", str(NORMAL), "1-1", "a", "b")
+    redis_log.client.execute_command("XADD", str(NORMAL), "1-2", *("type", b"\xff", "key", "k") * 2)
+    redis_log.append(redis_log.claim(SLOT, "me", alive_within_s=0), [entry(1)])
+    first, second, ours = redis_log.read({NORMAL: BEGIN})[NORMAL]
+    assert ours.data == b"1"
+    assert first.data == b"a\0b"
+    for stranger in (first, second):
+        with pytest.raises(UnknownEvent):
+            decode(stranger)
 
 
 def test_a_wrong_password_and_a_user_without_rights_are_named(tmp_path: Path) -> None:

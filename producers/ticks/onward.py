@@ -26,11 +26,10 @@ def take_onward(
     known = window.since(request.from_s)
     if hi_msc is None or not isinstance(known, slice) or len(rows) < known.stop - known.start:
         return None
-    copy = masked(rows)
     count = known.stop - known.start
-    if common_prefix(window.rows[known], copy) < count:
+    if common_prefix(window.rows[known], masked(rows[:count])) < count:
         return None
-    fresh, full = copy[count:], len(rows) >= request.count
+    fresh, full = rows[count:], len(rows) >= request.count
     times = np.ascontiguousarray(fresh["time_msc"])
     if len(fresh):
         falls = times[0] < hi_msc or (times[1:] < times[:-1]).any()
@@ -47,5 +46,5 @@ def take_onward(
     stats.new += len(fresh)
     stats.gaps += len(after.gaps) > len(state.gaps)
     plain = np.zeros(len(fresh), np.bool_)
-    taken = Taken(rows[count:], plain, plain, more=full, backfill=state.behind)
+    taken = Taken(fresh, plain, plain, more=full, backfill=state.behind)
     return after.pruned(limits), taken

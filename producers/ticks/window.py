@@ -85,7 +85,7 @@ class TickWindow:
         return int(np.count_nonzero(found))
 
     def extended(self, rows: TickArray, seconds: Int64Array) -> TickWindow:
-        """With rows (flags masked) behind the present ones."""
+        """With rows behind the present ones (their flags are masked here)."""
         if not len(rows):
             return self
         ordered = self.ordered and _never_decreases(seconds)
@@ -94,6 +94,7 @@ class TickWindow:
         room = self if self._end + len(rows) <= len(self._buffer.rows) else self._moved(len(rows))
         end = room._end + len(rows)
         room._buffer.rows[room._end : end] = rows
+        room._buffer.rows["flags"][room._end : end] &= FLAGS_DOCUMENTED
         room._buffer.seconds[room._end : end] = seconds
         room._buffer.absences[room._end : end] = 0
         return replace(room, _end=end, ordered=ordered)

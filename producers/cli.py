@@ -41,8 +41,6 @@ from producers.terminals.tick_files import TickFileError, parse_source
 logger = logging.getLogger(__name__)
 
 LOG_BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-FAR_IN_FLIGHT_MAX = 128
-"""Calls on their way to a terminal on another machine: its answers take time to travel."""
 BULK_PAGE_TICKS = 50_000
 SPEED_MAX = "max"
 
@@ -111,7 +109,6 @@ def build_producer(
     rule = _clock_rule(terminal, spec)
     limits = HostLimits(
         call_s=settings.worker_timeout,
-        in_flight_max=FAR_IN_FLIGHT_MAX if spec.kind == "remote" else HostLimits().in_flight_max,
     )
     attachment = Attachment(spec, symbols=options.symbols, aliases=terminal.aliases)
     watch = _HostWatch()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import repeat
 from threading import Event as Flag
 from types import FrameType
 
@@ -18,6 +20,9 @@ from events.running.screen import Screen
 WATCH_S = 0.1
 DRAIN_WAIT_S = 600.0
 """How long what was appended may take to be stored after the producers ended."""
+UP_WAIT_S = 45.0
+"""How long a run for a given time waits for its terminals before that time begins anyway."""
+UP_LOOK_S = 0.25
 FINITE_FAILURES_MAX = 3
 """A run that is to end by itself gives a child up after so many failures in a row."""
 
@@ -39,13 +44,15 @@ class BridgeFailed(RuntimeError):
 
 
 class Bridge:
-    """One run. `caught_up` tells whether everything that was appended is stored."""
+    """One run. `up` tells whether every terminal was attached, `caught_up` whether everything
+    that was appended is stored."""
 
     def __init__(
         self,
         producers: Sequence[ProcessSpec],
         persist: ProcessSpec,
         *,
+        up: Callable[[], bool],
         caught_up: Callable[[], bool],
         screen: Screen,
         finite: bool,
@@ -55,6 +62,7 @@ class Bridge:
         failures_max = FINITE_FAILURES_MAX if finite else None
         self._producers = [self._child(spec, screen, failures_max) for spec in producers]
         self._persist = self._child(persist, screen, failures_max)
+        self._up = up
         self._caught_up = caught_up
         self._screen = screen
         self._drains = drains
@@ -69,8 +77,9 @@ class Bridge:
         return tuple(child.report() for child in (*self._producers, self._persist))
 
     def run(self, *, for_s: float | None, drain_s: float = DRAIN_WAIT_S) -> tuple[Ending, bool]:
-        """Run until stopped by a signal, for so many seconds, or until all files are played; then
-        end the producers, and persist (when it has caught up, in a run that drains).
+        """Run until stopped by a signal, for so many seconds from when the terminals are up, or
+        until all files are played; then end the producers, and persist (when it has caught up,
+        in a run that drains).
 
         Returns why it ended, and whether everything is stored. Raises BridgeFailed when a part
         cannot run at all. Every child is gone afterwards.
@@ -94,17 +103,33 @@ class Bridge:
         return ending, drained
 
     def _watch(self, for_s: float | None) -> Ending:
-        deadline = None if for_s is None else self._monotonic() + for_s
+        deadline = self._deadline(for_s)
         while not self._stop.wait(WATCH_S):
             states = [child.watch() for child in self._producers]
             if ProcessState.FAILED in (*states, self._persist.watch()):
                 return Ending.FAILED
             if all(state is ProcessState.DONE for state in states):
                 return Ending.PLAYED
-            if deadline is not None and self._monotonic() >= deadline:
+            if self._monotonic() >= next(deadline):
                 return Ending.TIME
             self._screen.refresh(self.reports)
         return Ending.STOPPED
+
+    def _deadline(self, for_s: float | None) -> Iterator[float]:
+        """When a run for `for_s` ends, asked again and again: never, as long as nothing is up.
+        A start that takes long does not count as running."""
+        if for_s is None:
+            yield from repeat(math.inf)
+            return
+        start = self._monotonic()
+        look_at = start
+        while (now := self._monotonic()) < start + UP_WAIT_S:
+            if now >= look_at:
+                look_at = now + UP_LOOK_S
+                if self._up():
+                    break
+            yield math.inf
+        yield from repeat(now + for_s)
 
     def _drained(self, wait_s: float) -> bool:
         """Give persist the time to store what is in the log; a second signal ends it."""

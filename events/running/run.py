@@ -78,7 +78,7 @@ def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunR
         before = log_ends(opened, names)
         stored_before = _stored(servers.postgres_url, names) if options.counted else {}
         begun = time.monotonic()
-        bridge, ending, drained = _ran(options, servers, opened)
+        bridge, ending, drained = _ran(options, servers, opened, before)
         took_s = time.monotonic() - begun
         terminals = [
             _result(terminal, opened, servers.postgres_url, before, stored_before, verify)
@@ -98,7 +98,9 @@ def run(options: RunOptions, servers: Servers, *, verify: Verify | None) -> RunR
         opened.close()
 
 
-def _ran(options: RunOptions, servers: Servers, opened: Log) -> tuple[Bridge, Ending, bool]:
+def _ran(
+    options: RunOptions, servers: Servers, opened: Log, before: LogEnds
+) -> tuple[Bridge, Ending, bool]:
     """The children, from start to end."""
     screen = _screen(options, servers)
     root = logging.getLogger()
@@ -108,7 +110,10 @@ def _ran(options: RunOptions, servers: Servers, opened: Log) -> tuple[Bridge, En
         names = [terminal.namespace for terminal in options.terminals]
         dsn = servers.postgres_url
         bridge = _bridge(
-            options, screen, caught_up=lambda: everything_stored(opened, dsn, names, PERSIST)
+            options,
+            screen,
+            up=lambda: _all_up(opened, names, before),
+            caught_up=lambda: everything_stored(opened, dsn, names, PERSIST),
         )
         ending, drained = bridge.run(for_s=options.for_s)
         return bridge, ending, drained
@@ -118,7 +123,21 @@ def _ran(options: RunOptions, servers: Servers, opened: Log) -> tuple[Bridge, En
         screen.close()
 
 
-def _bridge(options: RunOptions, screen: Screen, *, caught_up: Callable[[], bool]) -> Bridge:
+def _all_up(log: Log, names: Sequence[str], before: LogEnds) -> bool:
+    """Whether every terminal was attached. False when the log does not answer."""
+    try:
+        return all(came_up(log, name, before) for name in names)
+    except LogUnavailable:
+        return False
+
+
+def _bridge(
+    options: RunOptions,
+    screen: Screen,
+    *,
+    up: Callable[[], bool],
+    caught_up: Callable[[], bool],
+) -> Bridge:
     environment = dict(options.environment or {})
     producers = [
         ProcessSpec(
@@ -135,6 +154,7 @@ def _bridge(options: RunOptions, screen: Screen, *, caught_up: Callable[[], bool
     return Bridge(
         producers,
         ProcessSpec(PERSIST, MODULE, tuple(words), environment),
+        up=up,
         caught_up=caught_up,
         screen=screen,
         finite=options.finite,

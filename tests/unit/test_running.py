@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -136,10 +137,16 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bridge(producer: str, *, caught_up: Callable[[], bool] = lambda: True) -> Bridge:
+def bridge(
+    producer: str,
+    *,
+    up: Callable[[], bool] = lambda: True,
+    caught_up: Callable[[], bool] = lambda: True,
+) -> Bridge:
     return Bridge(
         [ProcessSpec("produce", producer)],
         ProcessSpec("persist", "stays"),
+        up=up,
         caught_up=caught_up,
         screen=Silent(),
         finite=True,
@@ -159,6 +166,27 @@ def test_a_run_ends_when_its_time_is_over() -> None:
     run = bridge("stays")
     assert run.run(for_s=0.5) == (Ending.TIME, True)
     assert all(report.pid is None for report in run.reports)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_the_time_of_a_run_begins_when_its_terminals_are_up() -> None:
+    looks: list[float] = []
+
+    def up() -> bool:
+        looks.append(time.monotonic())
+        return len(looks) == 4
+
+    assert bridge("stays", up=up).run(for_s=0.2) == (Ending.TIME, True)
+    assert len(looks) == 4
+    assert time.monotonic() - looks[-1] >= 0.2
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_terminal_that_does_not_come_up_does_not_hold_a_run_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("events.running.bridge.UP_WAIT_S", 0.4)
+    assert bridge("stays", up=lambda: False).run(for_s=0.1) == (Ending.TIME, True)
 
 
 @pytest.mark.usefixtures("scripts")

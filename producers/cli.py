@@ -35,6 +35,7 @@ from producers.producer import Producer
 from producers.terminals.attach import Attachment, SymbolsRefused
 from producers.terminals.client import HostClient, HostLimits, HostState, open_client
 from producers.terminals.configured import terminal_spec
+from producers.terminals.interface import TerminalUnusable
 from producers.terminals.spec import TRADE_MODES, TerminalSpec
 from producers.terminals.tick_files import TickFileError, parse_source
 
@@ -219,6 +220,8 @@ def _run(producer: Producer, for_s: float | None) -> None:
     except LogUnavailable:
         if not producer.context.stopping.is_set():
             raise
+    except TerminalUnusable as error:
+        raise BadSettings([str(error)]) from error
     except SymbolsRefused as error:
         # Starting again would change nothing: it is the settings that are wrong.
         raise BadSettings(str(error).split("; ")) from error

@@ -184,7 +184,8 @@ class Producer:
     def wait(self, for_s: float | None = None) -> None:
         """Return when told to stop, after `for_s`, or when a recorded terminal is played.
 
-        Raises what makes going on senseless: Fenced, WriterHeld, SymbolsRefused.
+        Raises what makes going on senseless: Fenced, WriterHeld, SymbolsRefused,
+        TerminalUnusable.
         """
         deadline = None if for_s is None else self.context.monotonic() + for_s
         while not self.context.stopping.wait(WAKE_S):

@@ -15,7 +15,13 @@ from producers.pollers.clock_finding import find_clock
 from producers.pollers.context import Context
 from producers.spool.file import SpoolFull, SpoolUnusable
 from producers.terminals.attach import SymbolsRefused, WrongAccount
-from producers.terminals.interface import Priority, Reply, TerminalHung, TerminalLost
+from producers.terminals.interface import (
+    Priority,
+    Reply,
+    TerminalHung,
+    TerminalLost,
+    TerminalUnusable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +68,8 @@ class Connection:
         self.former_reason = STARTING
         """Why it was not up before it came up last."""
         self.refusal: Exception | None = None
-        """Set for good when trying again cannot help: another producer records this account, or
-        a symbol is not the broker's."""
+        """Set for good when trying again cannot help: another producer records this account, a
+        symbol is not the broker's, or the terminal cannot be opened as it is described."""
 
     @property
     def up(self) -> bool:
@@ -107,7 +113,7 @@ class Connection:
             return self._examine()
         except WrongAccount as error:
             self.down("wrong_account", str(error))
-        except (WriterHeld, SymbolsRefused) as error:
+        except (WriterHeld, SymbolsRefused, TerminalUnusable) as error:
             self.refusal = error
             self.down("refused", str(error))
             self._context.stopping.set()

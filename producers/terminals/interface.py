@@ -63,6 +63,11 @@ class AttachRefused(NotSent):
         self.retry_after_s = retry_after_s
 
 
+class TerminalUnusable(NotSent):
+    """The terminal cannot be opened as it is described (an option, a file, a module): only a
+    person can change that. The text says what is wrong."""
+
+
 class TerminalHung(TerminalLost):
     """A call passed its deadline; the host is being killed and started again."""
 

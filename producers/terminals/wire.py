@@ -56,7 +56,7 @@ class Kind(IntEnum):
 
     HELLO = 0  # client: version, then what opens the line (a spec; a token)
     READY = 1  # host: version, facts about it (map)
-    REFUSED = 2  # host: why it cannot or will not serve; the line ends
+    REFUSED = 2  # host: why it cannot or will not serve (and whether for good); the line ends
     CALL = 3  # client: id, method, args, kwargs, priority, timeout_s, begin_by_s
     STARTED = 4  # host: id; sent before the terminal is called
     ANSWER = 5  # host: id, value, error code, error text, utc_ms, took_ms

@@ -30,6 +30,7 @@ from producers.terminals.interface import (
     Reply,
     TerminalHung,
     TerminalLost,
+    TerminalUnusable,
 )
 from producers.terminals.spec import TerminalSpec
 from producers.terminals.wire import WireError
@@ -316,11 +317,22 @@ def test_a_host_that_cannot_start_refuses_calls_with_its_reason(scripted: Open) 
 
 def test_a_terminal_that_cannot_be_built_says_why() -> None:
     spec = TerminalSpec(kind="native")
+    with open_client(spec, limits=LIMITS) as client:
+        with pytest.raises(TerminalUnusable, match="MetaTrader5 package is not there"):
+            client.call("version")
+        with pytest.raises(TerminalUnusable, match="MetaTrader5 package is not there"):
+            client.wait_until_up(PATIENCE_S)
+
+
+def test_a_damaged_tick_file_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "EURUSD.csv"
+    file.write_text("time,bid,ask\n2024-01-02 00:00:00,1.1,1.2\ngarbage\n")
+    spec = TerminalSpec(kind="recorded", options={"files": [str(file)]})
     with (
         open_client(spec, limits=LIMITS) as client,
-        pytest.raises(NotSent, match="MetaTrader5 package is not there"),
+        pytest.raises(TerminalUnusable, match=r"EURUSD\.csv, line 3"),
     ):
-        client.call("version")
+        client.wait_until_up(PATIENCE_S)
 
 
 def test_secrets_are_in_no_argument_and_no_environment_of_the_host(scripted: Open) -> None:

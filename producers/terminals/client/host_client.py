@@ -31,6 +31,7 @@ from producers.terminals.interface import (
     Priority,
     Reply,
     TerminalLost,
+    TerminalUnusable,
 )
 from producers.terminals.wire import REQUEST_BYTES_MAX, Kind, pack
 
@@ -96,7 +97,7 @@ class HostClient:
         self._life: Life | None = None
         self._state = "starting"
         self._pid: int | None = None
-        self._closing = False
+        self._closing = self._unusable = False
         self._restarts = self._emergency_kills = 0
         self._last_error = ""
         self._supervisor = Thread(target=self._run, name=f"{name}-supervisor", daemon=True)
@@ -184,13 +185,17 @@ class HostClient:
             )
 
     def wait_until_up(self, timeout_s: float) -> None:
-        """Raises NotSent with the last cause when the host does not serve in time."""
+        """Raises NotSent with the last cause when the host does not serve in time, and
+        TerminalUnusable at once when it never will."""
         with self._dispatcher.changed:
-            if self._dispatcher.changed.wait_for(
-                lambda: self._state in ("up", "closed"), timeout=timeout_s
-            ):
+            self._dispatcher.changed.wait_for(
+                lambda: self._state in ("up", "closed") or self._unusable, timeout=timeout_s
+            )
+            if self._state in ("up", "closed"):
                 return
             cause = self._last_error or self._state
+            if self._unusable:
+                raise TerminalUnusable(f"terminal {self.name}: {cause}")
         raise NotSent(f"the terminal {self.name} is not up after {timeout_s:g} s: {cause}")
 
     def close(self) -> None:
@@ -270,6 +275,8 @@ class HostClient:
             logger.warning("terminal %s: %s", self.name, ended.reason)
         with self._dispatcher.changed:
             self._last_error = ended.reason
+            self._unusable = isinstance(ended.refusal, TerminalUnusable)
+            self._dispatcher.changed.notify_all()
             self._restarts += 1
             self._emergency_kills += ended.for_emergency
 

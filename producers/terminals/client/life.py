@@ -20,6 +20,7 @@ from producers.terminals.interface import (
     Reply,
     TerminalHung,
     TerminalLost,
+    TerminalUnusable,
 )
 from producers.terminals.wire import REQUEST_BYTES_MAX, Kind, WireError, pack
 
@@ -65,6 +66,7 @@ class _News:
 
     ready: bool = False
     refused: str = ""
+    for_good: bool = False
     ended: str = ""
     heard_at: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +157,7 @@ class Life:
                     return True
                 broken = self._news.refused or self._stop_reason or self._news.ended
                 if broken:
-                    raise NotSent(broken)
+                    raise (TerminalUnusable if self._news.for_good else NotSent)(broken)
                 if self._clock() >= due:
                     return False
                 self._dispatcher.wait(due)
@@ -269,4 +271,5 @@ class Life:
                 self._news.facts = dict(message[2])
             else:
                 self._news.refused = str(message[1])
+                self._news.for_good = bool(message[2:] and message[2])
             self._dispatcher.changed.notify_all()

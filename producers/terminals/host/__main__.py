@@ -49,7 +49,8 @@ def main() -> int:
     try:
         spec, terminal = _open(source)
     except (WireError, SpecError, ImportError, OSError, ValidationError, ValueError) as error:
-        write_frame(sink, pack((int(Kind.REFUSED), _one_line(error))))
+        for_good = not isinstance(error, (WireError, OSError))
+        write_frame(sink, pack((int(Kind.REFUSED), _one_line(error), for_good)))
         return 2
     return _serve(spec, terminal, source, sink)
 

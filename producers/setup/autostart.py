@@ -35,6 +35,8 @@ class Plan:
     """`{file}` stands for a file with the text."""
     remove_commands: tuple[tuple[str, ...], ...]
     hint: str = ""
+    cure: str = ""
+    """What to do where the commands fail."""
 
 
 def plan(platform: str, *, folder: Path, arguments: Sequence[str] = ()) -> Plan:
@@ -57,8 +59,16 @@ def install(wanted: Plan) -> None:
     """Write and run what the plan says. Raises AutostartError."""
     if wanted.path is not None:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
+        before = wanted.path.read_bytes() if wanted.path.exists() else None
         wanted.path.write_text(wanted.text, encoding="utf-8")
-        _run_all(wanted.commands)
+        try:
+            _run_all(wanted.commands)
+        except AutostartError as error:  # nothing stays that looks installed and is not
+            if before is None:
+                wanted.path.unlink()
+            else:
+                wanted.path.write_bytes(before)
+            raise AutostartError(f"{error}: {wanted.cure}") from error
         return
     with tempfile.TemporaryDirectory(prefix="bridge-") as folder:
         file = Path(folder) / "task.xml"
@@ -68,9 +78,11 @@ def install(wanted: Plan) -> None:
 
 def remove(wanted: Plan) -> None:
     """Undo `install`. Raises AutostartError."""
+    if wanted.path is not None and not wanted.path.exists():
+        raise AutostartError(f"nothing to remove: there is no {wanted.path}")
     _run_all(wanted.remove_commands)
     if wanted.path is not None:
-        wanted.path.unlink(missing_ok=True)
+        wanted.path.unlink()
 
 
 def _unit(command: Sequence[str], folder: Path) -> Plan:
@@ -100,6 +112,8 @@ WantedBy=default.target
         commands=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", UNIT_NAME)),
         remove_commands=((*systemctl, "disable", "--now", UNIT_NAME),),
         hint="to go on after you log off: loginctl enable-linger",
+        cure=f"this needs systemd and a session of your user; without them let your system run "
+        f"{' '.join(command)} in {folder}",
     )
 
 

@@ -182,6 +182,23 @@ def test_installing_writes_the_file_and_runs_the_commands(
     assert ran[2][2] == "disable"
 
 
+def test_a_failed_install_leaves_nothing_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    plan = replace(autostart.plan("linux", folder=tmp_path), commands=(("no-such-command",),))
+    assert plan.path is not None
+    with pytest.raises(autostart.AutostartError, match=r"needs systemd.*-m bridgectl up"):
+        autostart.install(plan)
+    assert not plan.path.exists()
+    with pytest.raises(autostart.AutostartError, match="nothing to remove"):
+        autostart.remove(plan)
+    plan.path.write_text("an earlier one")
+    with pytest.raises(autostart.AutostartError):
+        autostart.install(plan)
+    assert plan.path.read_text() == "an earlier one"
+
+
 def test_a_failing_system_command_is_told() -> None:
     plan = autostart.Plan(None, "x", (("false-no-such-command",),), ())
     with pytest.raises(autostart.AutostartError, match="cannot be run"):

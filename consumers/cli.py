@@ -168,16 +168,17 @@ def _run(group: PersistGroup, stop: threading.Event) -> GroupProgress:
         logger.warning("a worker still waits for the database; what it was storing is not counted")
     progress = group.progress()
     rate = progress.ticks / max(time.monotonic() - began, 1e-9)
-    logger.info("ended: %s", _line(progress, rate))
+    logger.info("ended: %s", _line(progress, rate, ended=True))
     return progress
 
 
-def _line(progress: GroupProgress, ticks_per_s: float) -> str:
+def _line(progress: GroupProgress, ticks_per_s: float, *, ended: bool = False) -> str:
     parts = [
-        f"{progress.entries} entries, {progress.ticks} ticks stored ({ticks_per_s:.0f} ticks/s)",
-        f"{len(progress.held)} slots held",
+        f"{progress.entries} entries, {progress.ticks} ticks stored ({ticks_per_s:.0f} ticks/s)"
     ]
-    if not progress.held:
+    if not ended:  # at the end every slot was given up
+        parts.append(f"{len(progress.held)} slots held")
+    if not ended and not progress.held:
         parts.append("standing by: others hold all slots, or nothing is there yet")
     if progress.dead:
         parts.append(f"{progress.dead} entries in dead_entries")

@@ -207,10 +207,9 @@ def verify_ticks(
     bridgectl verify ticks --last 1h --symbols EURUSD
     bridgectl verify ticks --terminal recorded --ticks EURUSD.csv.gz --json
     """
-    from rich.console import Console
-
     from consumers.verify import Verification
     from events.embedded import servers
+    from events.views.tables import page
 
     settings = load(bridge_state_dir=state_dir)
     chosen = TerminalChoice(**choice)
@@ -226,7 +225,7 @@ def verify_ticks(
     if as_json:
         click.echo(json.dumps(whole.as_json()))
     else:
-        Console().print(whole.table())
+        page().print(whole.table())
     click.get_current_context().exit(0 if whole.ok and not whole.not_checked else EXIT_DIFFERS)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
 from rich.live import Live
 
+from events.codec import EVENT_TYPES, PACKED_VERSIONS
 from events.log import OPERATOR, SOURCE, Lane, Log, LogUnavailable
 from events.settings import Settings, load
 from events.views import lines
 from events.views.state import NamespaceState, collect, with_stored
-from events.views.tables import status_view
+from events.views.tables import page, status_view
 
 REFRESH_S = 1.0
 TAIL_MAX = 100_000
@@ -26,6 +27,21 @@ _LANES = click.Choice([lane.label for lane in Lane])
 
 class NoServer(RuntimeError):
     """There is no log to look at. The message names cause and cure."""
+
+
+def _known_types(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of events; with a version (`ticks.2`) also those of a newer program."""
+    known = sorted({*EVENT_TYPES, *PACKED_VERSIONS})
+    for name in given:
+        if name not in known and "." not in name:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise click.BadParameter(
+                f"no event is called {name!r}: {hint}allowed: {', '.join(known)}"
+            )
+    return given
 
 
 @contextmanager
@@ -68,7 +84,7 @@ def status(name: str | None, watch: bool, as_json: bool) -> None:
             found = [namespace.to_json() for namespace in look()]
             click.echo(json.dumps({"now_ms": _now_ms(), "namespaces": found}, allow_nan=False))
             return
-        console = Console(soft_wrap=True)
+        console = page()
         if not watch:
             console.print(status_view(look(), now_ms=_now_ms()))
             return
@@ -81,7 +97,14 @@ def status(name: str | None, watch: bool, as_json: bool) -> None:
 @click.command()
 @click.option("--terminal", "name", metavar="NAME", help="Only this terminal.")
 @click.option("--lane", "lane_names", type=_LANES, multiple=True, help="Only this lane; repeat.")
-@click.option("--type", "types", multiple=True, metavar="NAME", help="Only this event; repeat.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="NAME",
+    callback=_known_types,
+    help="Only this event; repeat.",
+)
 @click.option("--key", "keys", multiple=True, help="Only this symbol, account, ticket; repeat.")
 @click.option("--writer", "writers", multiple=True, help="Whose events (default: source).")
 @click.option("-n", "count", type=click.IntRange(0, TAIL_MAX), default=20, show_default=True,

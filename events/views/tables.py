@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,18 @@ from events.views.state import NamespaceState
 
 SYMBOL_ROWS_MAX = 40
 POSITION_ROWS_MAX = 20
+TO_THE_MINUTE = len("2026-11-23 14:05")
+PIPE_COLUMNS = 160
+"""Where there is no window to fit into."""
 GOOD, BAD, DIM = "green", "bold red", "dim"
+
+
+def page() -> Console:
+    """Where a command prints its tables: as wide as the window, wide enough for all in a pipe."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=PIPE_COLUMNS)
+    return console
 
 
 def status_view(namespaces: Sequence[NamespaceState], *, now_ms: int) -> RenderableType:
@@ -32,10 +44,11 @@ def status_view(namespaces: Sequence[NamespaceState], *, now_ms: int) -> Rendera
         return Text("the log holds no terminal yet: start one with `bridgectl up`")
     parts: list[RenderableType] = []
     for namespace in namespaces:
-        parts += [summary(namespace, now_ms=now_ms), symbols(namespace.producer, now_ms=now_ms)]
+        # The lists that grow come last: in a small window their ends are what is cut off.
+        parts += [summary(namespace, now_ms=now_ms), lanes(namespace)]
+        parts.append(symbols(namespace.producer, now_ms=now_ms))
         if namespace.book is not None and namespace.book.positions:
             parts.append(positions(namespace))
-        parts.append(lanes(namespace))
     return Group(*parts)
 
 
@@ -152,9 +165,9 @@ def positions(namespace: NamespaceState) -> Table:
     """The open book."""
     assert namespace.book is not None, "shown only where there is a book"
     book = namespace.book
-    table = Table(box=None, header_style=DIM, padding=(0, 2))
+    table = Table(box=None, header_style=DIM, padding=(0, 1))
     for name in ("position", "symbol", "side", "lots", "price", "stop", "target", "opened (UTC)"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for one in book.positions[:POSITION_ROWS_MAX]:
         table.add_row(
             str(one.ticket),
@@ -164,7 +177,7 @@ def positions(namespace: NamespaceState) -> Table:
             f"{one.price_open:.10g}",
             f"{one.stop_loss:.10g}" if one.stop_loss else UNKNOWN,
             f"{one.take_profit:.10g}" if one.take_profit else UNKNOWN,
-            utc_text(one.time_ms),
+            utc_text(one.time_ms)[:TO_THE_MINUTE],
         )
     left = len(book.positions) - POSITION_ROWS_MAX
     if left > 0:

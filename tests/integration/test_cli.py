@@ -121,6 +121,7 @@ def test_every_command_can_be_loaded_and_explains_itself(command: Command) -> No
         (["up", "--terminal", "recorded"], 2, "add --ticks FILE"),
         (["up", "--terminal", "nope"], 2, "no terminal is called 'nope'"),
         (["status"], 1, "start `bridgectl up`, or set REDIS_URL"),
+        (["tail", "--type", "tiks"], 2, "did you mean ticks?"),
         (["--env-file", "gone", "status"], 2, "does not exist"),
         (["consume", "--group", "nope"], 2, "there is no group"),
         (["init", "--yes"], 2, "--simulated"),

@@ -34,7 +34,7 @@ from events.views.moments import (
     utc_text,
 )
 from events.views.state import collect
-from events.views.tables import status_view
+from events.views.tables import page, status_view
 
 NOW_MS = 1_795_447_000_123
 SLOT = Slot("demo", SOURCE, 0)
@@ -95,6 +95,24 @@ def shown(log: MemoryLog) -> str:
     console.print(status_view(collect(log), now_ms=NOW_MS + 1_500))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
+
+
+def test_a_small_window_shows_the_lag_and_whole_positions() -> None:
+    log = filled(account(), book(), state())
+    console = Console(file=StringIO(), width=80)
+    console.print(status_view(collect(log), now_ms=NOW_MS))
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert str(2**63 + 5) in text, "a ticket is not cut"
+    assert text.index("entries") < text.index("position ")
+
+
+def test_a_pipe_is_wide_enough_for_every_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    page().print("x" * 150)
+    assert capsys.readouterr().out == "x" * 150 + "\n"
 
 
 def test_a_moment_is_told_in_all_three_clocks() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -16,6 +18,8 @@ REDIS_SCHEMES = (
     "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
 )  # fmt: skip
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+_HOST = re.compile(r"[^\s/@?#,;:\[\]]+|/[^\s@]*")
+"""A name or an IPv4 address; or the folder of a Unix socket."""
 TIMEFRAMES = (
     "M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30", "H1", "H2", "H3",
     "H4", "H6", "H8", "H12", "D1", "W1", "MN1",
@@ -44,12 +48,30 @@ def known_timeframes(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def with_scheme(*schemes: str) -> AfterValidator:
+    """A URL of one of these schemes whose every port is one."""
+
     def check(value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+        if value is None:
+            return None
+        parts = urlsplit(value.get_secret_value())  # raises ValueError for half a bracket
+        if parts.scheme not in schemes:
             raise ValueError("unknown scheme")
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port  # raises ValueError for what is no port
+        database = parts.path.strip("/")
+        if parts.scheme in ("redis", "rediss") and database and not database.isdecimal():
+            raise ValueError("a database of Redis is a number")
         return value
 
     return AfterValidator(check)
+
+
+def host_name(value: str | None) -> str | None:
+    """A host's name or address alone: no scheme, no port, no path."""
+    if value is None or _HOST.fullmatch(value):
+        return value
+    ip_address(value.removeprefix("[").removesuffix("]"))  # raises ValueError
+    return value
 
 
 def setting(default: Any, description: str, allowed: str, **constraints: Any) -> Any:
@@ -61,6 +83,7 @@ def setting(default: Any, description: str, allowed: str, **constraints: Any) ->
 
 SECONDS = "seconds, 0.01 to 3600"
 OptionalText = Annotated[str | None, BeforeValidator(blank_is_none)]
+HostName = Annotated[str | None, AfterValidator(host_name), BeforeValidator(blank_is_none)]
 OptionalInt = Annotated[int | None, BeforeValidator(blank_is_none)]
 OptionalFloat = Annotated[float | None, BeforeValidator(blank_is_none)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(blank_is_none)]

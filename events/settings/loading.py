@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -83,12 +85,25 @@ def _read_env_file(path: Path, *, required: bool) -> dict[str, str]:
             raise BadSettings([f"{path} is not there: name a file with NAME=value lines"])
         return {}
     try:
-        content = dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+        text = path.read_text(encoding="utf-8-sig")
+        content = dotenv_values(stream=StringIO(text), interpolate=False)
+        unread = [_line_number(one) for one in parse_stream(StringIO(text)) if one.error]
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings([f"{path} cannot be read: {error}"]) from error
+    if unread:  # never the text: it may hold a secret
+        raise BadSettings(
+            f"line {line} of {path} cannot be read: write NAME=value, or # before a remark"
+            for line in unread
+        )
     if bare := [name for name, value in content.items() if value is None]:
         raise BadSettings([f"{name} in {path} has no value: write {name}=value" for name in bare])
     return {name.upper(): value for name, value in content.items() if value is not None}
+
+
+def _line_number(binding: Binding) -> int:
+    """Where it stands: dotenv counts the empty lines before it as its own."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _lines(

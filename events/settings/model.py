@@ -29,6 +29,7 @@ from events.settings.fields import (
     SECONDS,
     TIMEFRAMES,
     CommaList,
+    HostName,
     OptionalFloat,
     OptionalInt,
     OptionalPath,
@@ -92,7 +93,7 @@ class Settings(BaseSettings):
         None, "Kind of account that must be found; anything else is an incident.",
         ", ".join(TradeMode),
     )  # fmt: skip
-    mt5_host: OptionalText = setting(
+    mt5_host: HostName = setting(
         None, "Machine on which `bridgectl terminal serve` runs.", "a host name or address"
     )
     mt5_port: int = setting(18813, "Port of that server.", "1 to 65535", ge=1, le=65535)
@@ -124,10 +125,12 @@ class Settings(BaseSettings):
         None,
         "Redis or Valkey as one address (may carry user and password). Empty, and no REDIS_HOST: "
         "the embedded server.",
-        "an address beginning with " + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES),
+        "an address beginning with "
+        + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+        + ", such as redis://HOST:6379/0",
         validation_alias="REDIS_URL",
     )
-    redis_host: OptionalText = setting(None, "Redis or Valkey server.", "a host name or address")
+    redis_host: HostName = setting(None, "Redis or Valkey server.", "a host name or address")
     redis_port: int = setting(6379, "Its port.", "1 to 65535", ge=1, le=65535)
     redis_user: OptionalText = setting(None, "Its ACL user.", "text")
     redis_password: OptionalSecret = setting(None, "Its password.", "text")
@@ -136,10 +139,10 @@ class Settings(BaseSettings):
         None,
         "PostgreSQL or TimescaleDB as one address. Empty, and no POSTGRES_HOST: the embedded "
         "server.",
-        "an address beginning with postgresql://",
+        "an address beginning with postgresql://, such as postgresql://HOST:5432/bridge",
         validation_alias="POSTGRES_URL",
     )
-    postgres_host: OptionalText = setting(None, "PostgreSQL server.", "a host name or address")
+    postgres_host: HostName = setting(None, "PostgreSQL server.", "a host name or address")
     postgres_port: int = setting(5432, "Its port.", "1 to 65535", ge=1, le=65535)
     postgres_db: str = setting("bridge", "Its database.", "a name", min_length=1)
     postgres_user: str = setting("postgres", "Its user.", "a name", min_length=1)

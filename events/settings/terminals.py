@@ -137,7 +137,7 @@ def read_terminals(
             referred |= _resolve_secrets(fields, environment, where)
             terminals.append(TerminalSettings.model_validate({**fields, "name": name}))
         except ValidationError as error:
-            problems += _lines(error, fields, where)
+            problems += _lines(error, {**fields, "name": name}, where)
         except BadSettings as error:
             problems += error.problems
     if problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BRIDGE_STATE_DIR", str(tmp_path / "state"))
 
 
-def problems_of(**overrides: object) -> tuple[str, ...]:
+def problems_of(**overrides: Any) -> tuple[str, ...]:
     with pytest.raises(BadSettings) as caught:
         load(**overrides)
     return caught.value.problems
@@ -141,6 +142,62 @@ def test_a_name_without_value_is_told(tmp_path: Path) -> None:
     assert "has no value" in problem
 
 
+def test_lines_of_the_file_that_are_no_settings_are_told_by_number_alone(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=INFO\nmy password hunter2\n\n=x\n")
+    problems = problems_of()
+    assert [problem.split(" cannot")[0] for problem in problems] == [
+        "line 2 of .env",
+        "line 4 of .env",
+    ]
+    assert "hunter2" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://:hunter2@h:99999/0"),
+        ("REDIS_URL", "redis://:hunter2@h:abc/0"),
+        ("REDIS_URL", "redis://:hunter2@h:6379/first"),
+        ("REDIS_URL", "redis://:hunter2@[h:6379/0"),
+        ("REDIS_URL", "redis+sentinel://:hunter2@a:26379,b:x/master/0"),
+        ("POSTGRES_URL", "postgresql://u:hunter2@h:99999/d"),
+        ("POSTGRES_URL", "postgresql://u:hunter2@h:abc/d"),
+        ("REDIS_HOST", "redis://localhost"),
+        ("REDIS_HOST", "localhost:6379"),
+        ("POSTGRES_HOST", "a host"),
+        ("MT5_HOST", "192.0.2.1:18813"),
+    ],
+)
+def test_addresses_that_can_be_none_are_told_before_anything_starts(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    (problem,) = problems_of()
+    assert problem.startswith(f"{name} in the environment is ")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTGRES_URL", "postgresql:///bridge?host=/run/postgresql"),
+        ("POSTGRES_URL", "postgresql://u:p@a:5432,b:5433/bridge"),
+        ("POSTGRES_URL", "postgresql://u:p%40@[::1]:5432/bridge"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("REDIS_URL", "redis://h"),
+        ("POSTGRES_HOST", "/run/postgresql"),
+        ("REDIS_HOST", "::1"),
+        ("REDIS_HOST", "[::1]"),
+        ("MT5_HOST", "my_box.lan"),
+    ],
+)
+def test_addresses_of_every_form_are_taken(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert load()
+
+
 def test_an_env_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     (problem,) = problems_of(env_file=tmp_path / "nope.env")
     assert "nope.env is not there" in problem
@@ -228,6 +285,7 @@ def test_several_terminals_come_from_their_file(tmp_path: Path) -> None:
         ("[terminal.a]\nkind='native'", "did you mean terminals?"),
         ("kind = ", "cannot be read"),
         ("", "names no terminals"),
+        ('[terminals."B B"]\nkind = "simulated"\n', "is 'B B': allowed is 1-48"),
     ],
 )
 def test_a_bad_terminals_file_is_told(text: str, told: str, tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def up(
     if options.counted:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
         click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
+    if options.window:  # the live view is gone from the screen by now
+        click.echo(result.ended())
 
 
 @cli.group()

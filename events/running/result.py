@@ -106,6 +106,13 @@ class RunResult:
             "terminals": [one.to_json() for one in self.terminals],
         }
 
+    def ended(self) -> str:
+        """A line for a run that a person ended, which nobody counted or compared."""
+        return (
+            f"ended after {self.took_s:.0f} s: {sum(self.entries_by_lane.values()):,} entries "
+            "appended; the next start goes on from here"
+        )
+
     def told(self) -> str:
         """In a line."""
         compared = self._sum("missing")

@@ -101,6 +101,11 @@ def test_a_result_names_what_scripts_look_for() -> None:
     assert shown["terminal"] == "recorded"
 
 
+def test_a_run_ended_by_hand_says_what_stays() -> None:
+    ended = result(None).ended()
+    assert ended == "ended after 1 s: 4 entries appended; the next start goes on from here"
+
+
 def test_a_terminal_that_never_came_up_is_no_good_result() -> None:
     one = result(Verified(0, 0, 0, 0), up=False)
     assert not one.good

@@ -27,12 +27,19 @@ logger = logging.getLogger(__name__)
 
 FILES_MAX = 1_000
 PROGRESS_S = 1.0
+IMPORTED = "imported"
+"""Namespace of ticks that no terminal of ours showed: asking a terminal again for what it never
+showed would find everything missing."""
 
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="[SYMBOL=]FILE...")
-@click.option("--terminal", "name", metavar="NAME", help="Whose ticks they are (default: yours).")
-@click.option("--namespace", metavar="NAME", help="Into a namespace of its own, beside terminals.")
+@click.option("--terminal", "name", metavar="NAME", help="Into the namespace of this terminal.")
+@click.option(
+    "--namespace",
+    metavar="NAME",
+    help=f"Into a namespace beside those of terminals.  [default: {IMPORTED}]",
+)
 @click.option(
     "--file-clock",
     metavar="RULE",
@@ -73,8 +80,9 @@ def import_command(
     """Append tick files to the log: MT5 tick exports, CSV, Parquet; gzip too.
 
     Each file is appended once, however often this is run; a run that was stopped goes on where
-    it stood. The symbol is read from the file's name, or given before it. While a terminal's
-    producer runs, its namespace is taken: stop it, or import into another (--namespace).
+    it stood. The symbol is read from the file's name, or given before it. Ticks go into a namespace
+    of their own. With --terminal they become that terminal's history; while its producer runs,
+    its namespace is taken: stop it first.
 
     \b
     bridgectl import EURUSD_202401.csv.gz GOLD=xau.parquet
@@ -91,7 +99,7 @@ def import_command(
         lane=lane,  # type: ignore[arg-type] # click gives one of the choices
         on_error=on_error,  # type: ignore[arg-type]
     )
-    into = _namespace(namespace) or terminal.namespace
+    into = _namespace(namespace) or (terminal.namespace if name else IMPORTED)
     begun = time.monotonic()
     with _writer(settings, into) as writer:
         done = import_ticks(writer, sources, options=options, progress=_shown_progress())
@@ -99,7 +107,7 @@ def import_command(
     if as_json:
         click.echo(json.dumps(_as_json(done, into, took_s)))
     else:
-        _tell(done, took_s)
+        _tell(done, into, took_s)
     if any(file.fault for file in done):
         sys.exit(1)
 
@@ -161,12 +169,14 @@ def _as_json(done: list[FileImport], namespace: str, took_s: float) -> dict[str,
     }  # fmt: skip
 
 
-def _tell(done: list[FileImport], took_s: float) -> None:
+def _tell(done: list[FileImport], namespace: str, took_s: float) -> None:
     for file in done:
         lane = "low" if file.history else "normal"
         state = "already there" if file.already_there else f"{file.appended:,} appended"
         click.echo(f"{file.symbol}  {file.path.name}  {file.ticks:,} ticks, {state}  (lane {lane})")
+        if not file.ticks and not file.fault:
+            click.echo("  there are no ticks in it", err=True)
         if file.fault:
             click.echo(f"  stopped: {file.fault}", err=True)
     appended = sum(file.appended for file in done)
-    click.echo(f"{appended:,} ticks in {took_s:.1f} s", err=True)
+    click.echo(f"{appended:,} ticks in {took_s:.1f} s, namespace {namespace}", err=True)

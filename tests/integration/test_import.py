@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests" / "data"
 EURUSD = SAMPLES / "EURUSD_20140504-20140507.csv.gz"
 BTCUSD = SAMPLES / "BTCUSD_20230220T12.csv.gz"
-NAMESPACE = "simulated"
+NAMESPACE = "imported"
 RUN_S_MAX = 60
 
 
@@ -109,20 +109,29 @@ def test_a_running_producer_is_named(
     redis_log: RedisLog, environment: dict[str, str], folder: Path
 ) -> None:
     writer = Writer(
-        redis_log, NAMESPACE, 4, holder="producer 7", report=Report(), alive_within_s=0.0,
+        redis_log, "simulated", 4, holder="producer 7", report=Report(), alive_within_s=0.0,
         beat_s=0.05,
     )  # fmt: skip
     writer.open()
     writer.start_beating(lambda: None)
     try:
-        refused = run(environment, folder, BTCUSD)
-        elsewhere = run(environment, folder, "--namespace", "history", BTCUSD)
+        refused = run(environment, folder, "--terminal", "simulated", BTCUSD)
+        elsewhere = run(environment, folder, BTCUSD)
+        named = run(environment, folder, "--namespace", "history", BTCUSD)
     finally:
         writer.close()
     assert refused.returncode == 1
     assert "is held by producer 7: stop that one first" in refused.stderr
-    assert elsewhere.returncode == 0, elsewhere.stderr
-    assert redis_log.namespaces() == {NAMESPACE: 4, "history": 4}
+    assert elsewhere.returncode == named.returncode == 0, elsewhere.stderr + named.stderr
+    assert redis_log.namespaces() == {NAMESPACE: 4, "history": 4, "simulated": 4}
+
+
+def test_a_file_without_ticks_is_told(environment: dict[str, str], folder: Path) -> None:
+    path = folder / "EURUSD.csv"
+    path.write_text("<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\r\n")
+    done = run(environment, folder, path)
+    assert done.returncode == 0
+    assert "there are no ticks in it" in done.stderr
 
 
 def rows_in_log(log: RedisLog, slot: Slot) -> int:

@@ -124,8 +124,6 @@ class Writer:
                 return
             except LogError as error:
                 self._report.incident("log", str(error))
-            else:
-                self._report.recovered("log")
 
     def _fence(self, error: Fenced) -> None:
         if self.fenced is None:
@@ -154,6 +152,8 @@ class Writer:
             raise
         texts.update(appended.cursors)
         self._report.count("entries_appended", len(entries))
+        # Only this shows that the log is well: one that is full still answers everything else.
+        self._report.recovered("log")
         return appended
 
     def settle(self, partition: int, moves: Mapping[str, str]) -> dict[str, Outcome]:

@@ -53,7 +53,6 @@ class Pulse:
             self._context.report.incident("log", str(error))
         else:
             self.log_available = True
-            self._context.report.recovered("log")
 
     def _append_clock(self) -> None:
         utc_ms = self._context.utc_ms

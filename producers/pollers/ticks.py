@@ -81,7 +81,6 @@ class TickPoller:
         if self._log_away_since is not None:
             away_s = self._context.monotonic() - self._log_away_since
             self._log_away_since = None
-            self._context.report.recovered("log")
             if away_s >= LOG_GAP_S:
                 self._begin_gap("log_unavailable")
         if self._generation != self._connection.generation:

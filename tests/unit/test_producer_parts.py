@@ -121,6 +121,22 @@ def writer_of(log: MemoryLog, holder: str = "me") -> Writer:
     return Writer(log, "demo", 2, holder=holder, report=Report(), alive_within_s=0.3, beat_s=0.05)
 
 
+def test_only_an_append_shows_that_the_log_is_well() -> None:
+    """A log that is full still answers heartbeats: telling it well each time would fill pages."""
+    writer = writer_of(MemoryLog())
+    writer.open()
+    writer.start_beating(lambda: None)
+    try:
+        writer._report.incident("log", "full")
+        beats = writer.log._slots[writer.slot(0)].beat  # type: ignore[attr-defined]
+        soon(lambda: writer.log._slots[writer.slot(0)].beat > beats + 2)  # type: ignore[attr-defined]
+        assert writer._report.incidents == {"log": "full"}
+        writer.append(0, [NewEntry(Lane.LOW, "test.1", "k", b"x")])
+        assert writer._report.incidents == {}
+    finally:
+        writer.close()
+
+
 ENTRY = NewEntry(Lane.HIGH, "account.1", "7", b"{}")
 
 

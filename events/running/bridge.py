@@ -20,7 +20,7 @@ from events.running.screen import Screen
 WATCH_S = 0.1
 DRAIN_WAIT_S = 600.0
 """How long what was appended may take to be stored after the producers ended."""
-UP_WAIT_S = 45.0
+UP_WAIT_S = 30.0
 """How long a run for a given time waits for its terminals before that time begins anyway."""
 UP_LOOK_S = 0.25
 FINITE_FAILURES_MAX = 3

@@ -333,6 +333,22 @@ def checked_name(text: str) -> str:
     return text
 
 
+def check_namespace(namespace: str, partitions: int) -> None:
+    """Whether a namespace may be opened so. Raises ValueError, LogError."""
+    checked_name(namespace)
+    if partitions < 1:
+        raise LogError(f"{partitions} partitions: a namespace needs at least 1")
+
+
+def check_partitions(namespace: str, partitions: int, found: int) -> None:
+    """Raises LogError when the namespace exists with another number of partitions."""
+    if found != partitions:
+        raise LogError(
+            f"namespace {namespace!r} has {found} partitions, not {partitions}: "
+            "the number is fixed when it is first used"
+        )
+
+
 def partition_of(symbol: str, partitions: int) -> int:
     """The partition of a symbol's market data (crc32, the same on every machine)."""
     return crc32(symbol.encode()) % partitions

@@ -21,15 +21,15 @@ from events.log import (
     EntryId,
     Fenced,
     GroupInfo,
-    LogError,
     NewEntry,
     Slot,
     StaleCursor,
     Stream,
     StreamInfo,
     WriterHeld,
+    check_namespace,
+    check_partitions,
     check_sizes,
-    checked_name,
 )
 
 BEAT_LOOK_S = 0.02
@@ -73,16 +73,10 @@ class MemoryLog:
         self._streams: dict[Stream, _StreamState] = {}
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
-        checked_name(namespace)
-        if partitions < 1:
-            raise LogError(f"{partitions} partitions: a namespace needs at least 1")
+        check_namespace(namespace, partitions)
         with self._changed:
             found = self._partitions.setdefault(namespace, partitions)
-        if found != partitions:
-            raise LogError(
-                f"namespace {namespace!r} has {found} partitions, not {partitions}: "
-                "the number is fixed when it is first used"
-            )
+        check_partitions(namespace, partitions, found)
         return found
 
     def namespaces(self) -> dict[str, int]:

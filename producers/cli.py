@@ -108,9 +108,7 @@ def build_producer(
     spec = terminal_spec(terminal)
     options = producer_options(settings, terminal, spec)
     rule = _clock_rule(terminal, spec)
-    limits = HostLimits(
-        call_s=settings.worker_timeout,
-    )
+    limits = HostLimits(call_s=settings.worker_timeout)
     attachment = Attachment(spec, symbols=options.symbols, aliases=terminal.aliases)
     watch = _HostWatch()
     client = open_client(spec, limits=limits, attach=attachment, on_state=watch)

@@ -24,15 +24,15 @@ from events.log import (
     EntryId,
     Fenced,
     GroupInfo,
-    LogError,
     NewEntry,
     Slot,
     StaleCursor,
     Stream,
     StreamInfo,
     WriterHeld,
+    check_namespace,
+    check_partitions,
     check_sizes,
-    checked_name,
 )
 from events.redis import keys
 from events.redis.connect import BLOCK_MS_MAX, Client, connect
@@ -86,18 +86,12 @@ class RedisLog:
             self.client.connection_pool.disconnect()
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
-        checked_name(namespace)
-        if partitions < 1:
-            raise LogError(f"{partitions} partitions: a namespace needs at least 1")
+        check_namespace(namespace, partitions)
         with self._calls():
-            created = self.client.set(keys.partitions(namespace), partitions, nx=True)
+            self.client.set(keys.partitions(namespace), partitions, nx=True)
             self.client.sadd(keys.NAMESPACES, namespace)
             found = int(self.client.get(keys.partitions(namespace)))
-        if not created and found != partitions:
-            raise LogError(
-                f"namespace {namespace!r} has {found} partitions, not {partitions}: "
-                "the number is fixed when it is first used"
-            )
+        check_partitions(namespace, partitions, found)
         return found
 
     def namespaces(self) -> dict[str, int]:

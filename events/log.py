@@ -11,8 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from events.tasks import Tasks
 
 PARTITIONS_DEFAULT = 4
 ENTRY_BYTES_MAX = 16 * 1024 * 1024
@@ -220,6 +223,11 @@ class Log(Protocol):
 
     Every method may raise LogUnavailable; nothing is ever retried inside.
     """
+
+    @property
+    def tasks(self) -> Tasks:
+        """What consumer groups keep beside the entries."""
+        ...
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         """Register the namespace, or check it. Returns its number of partitions.

@@ -31,13 +31,16 @@ from events.log import (
     check_partitions,
     check_sizes,
 )
+from events.memory_tasks import MemoryTasks
 
 BEAT_LOOK_S = 0.02
 NOTHING_YET = EntryId(0, -1)
 
 
 @dataclass
-class _SlotState:
+class SlotState:
+    """What the memory keeps of one slot beside its streams."""
+
     token: str = ""
     holder: str = ""
     beat: int = 0
@@ -48,7 +51,9 @@ class _SlotState:
 
 
 @dataclass
-class _StreamState:
+class StreamState:
+    """One stream in memory."""
+
     ids: list[EntryId] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     groups: dict[str, GroupInfo] = field(default_factory=dict)
@@ -67,24 +72,25 @@ class MemoryLog:
     ) -> None:
         self._now_ms = now_ms
         self._monotonic = monotonic
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._partitions: dict[str, int] = {}
-        self._slots: dict[Slot, _SlotState] = {}
-        self._streams: dict[Stream, _StreamState] = {}
+        self._slots: dict[Slot, SlotState] = {}
+        self._streams: dict[Stream, StreamState] = {}
+        self.tasks = MemoryTasks(self)
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         check_namespace(namespace, partitions)
-        with self._changed:
+        with self.changed:
             found = self._partitions.setdefault(namespace, partitions)
         check_partitions(namespace, partitions, found)
         return found
 
     def namespaces(self) -> dict[str, int]:
-        with self._changed:
+        with self.changed:
             return dict(sorted(self._partitions.items()))
 
     def claim(self, slot: Slot, holder: str, *, alive_within_s: float) -> Claim:
-        state = self._slot(slot)
+        state = self.slot(slot)
         seen, beat = state.token, state.beat
         deadline = self._monotonic() + alive_within_s
         while seen and self._monotonic() < deadline:
@@ -93,31 +99,31 @@ class MemoryLog:
                 seen = ""
             elif (state.token, state.beat) != (seen, beat):
                 raise WriterHeld(str(slot), state.holder)
-        with self._changed:
+        with self.changed:
             if state.token != seen:
                 raise WriterHeld(str(slot), state.holder or "somebody else")
             state.token, state.holder, state.beat = secrets.token_hex(16), holder, 0
             return Claim(slot, state.token, holder)
 
     def beat(self, claim: Claim) -> None:
-        with self._changed:
-            self._ours(claim).beat += 1
+        with self.changed:
+            self.ours(claim).beat += 1
 
     def release(self, claim: Claim) -> None:
-        with self._changed:
-            state = self._slot(claim.slot)
+        with self.changed:
+            state = self.slot(claim.slot)
             if state.token == claim.token:
                 state.token = state.holder = ""
 
     def holder(self, slot: Slot) -> str:
-        return self._slot(slot).holder
+        return self.slot(slot).holder
 
     def append(
         self, claim: Claim, entries: Sequence[NewEntry], cursors: Sequence[CursorMove] = ()
     ) -> Appended:
         check_sizes(entries)
-        with self._changed:
-            state = self._ours(claim)
+        with self.changed:
+            state = self.ours(claim)
             for move in cursors:
                 found = state.cursors.get(move.feed, "")
                 if found != move.expected:
@@ -126,7 +132,7 @@ class MemoryLog:
             first = now if now.ms > state.newest.ms else state.newest.next()
             ids = tuple(EntryId(first.ms, first.seq + place) for place in range(len(entries)))
             for id_, entry in zip(ids, entries, strict=True):
-                self._add(claim.slot.stream(entry.lane), id_, entry)
+                self.add(claim.slot.stream(entry.lane), id_, entry)
                 if entry.last is not None:
                     state.last[entry.type, entry.key] = entry.last
             if ids:
@@ -134,29 +140,29 @@ class MemoryLog:
             newest = EntryId(state.newest.ms, max(state.newest.seq, 0))
             moved = {move.feed: f"{move.new}@{newest}" for move in cursors}
             state.cursors |= moved
-            self._changed.notify_all()
+            self.changed.notify_all()
             return Appended(ids, moved)
 
     def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
         check_sizes([entry])
-        with self._changed:
-            state = self._slot(slot)
+        with self.changed:
+            state = self.slot(slot)
             if entry.key in state.posted:
                 return None
             now = EntryId(self._now_ms(), 0)
             state.newest = now if now.ms > state.newest.ms else state.newest.next()
             state.posted.add(entry.key)
-            self._add(slot.stream(entry.lane), state.newest, entry)
-            self._changed.notify_all()
+            self.add(slot.stream(entry.lane), state.newest, entry)
+            self.changed.notify_all()
             return state.newest
 
     def cursors(self, slot: Slot) -> dict[str, str]:
-        with self._changed:
-            return dict(self._slot(slot).cursors)
+        with self.changed:
+            return dict(self.slot(slot).cursors)
 
     def last_states(self, slot: Slot) -> dict[tuple[str, str], bytes]:
-        with self._changed:
-            return dict(self._slot(slot).last)
+        with self.changed:
+            return dict(self.slot(slot).last)
 
     def read(
         self,
@@ -166,46 +172,46 @@ class MemoryLog:
         block_ms: int | None = None,
     ) -> dict[Stream, list[Entry]]:
         deadline = self._monotonic() + (block_ms or 0) / 1000
-        with self._changed:
+        with self.changed:
             while True:
                 found = {}
                 for stream, offset in after.items():
-                    state = self._stream(stream)
+                    state = self.stream(stream)
                     start = bisect_right(state.ids, offset)
                     if entries := state.entries[start : start + count_max]:
                         found[stream] = entries
                 left_s = deadline - self._monotonic()
                 if found or not block_ms or left_s <= 0:
                     return found
-                self._changed.wait(left_s)
+                self.changed.wait(left_s)
 
     def between(
         self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
     ) -> list[Entry]:
-        with self._changed:
-            state = self._stream(stream)
+        with self.changed:
+            state = self.stream(stream)
             start, stop = bisect_left(state.ids, first), bisect_right(state.ids, last)
             return state.entries[start : min(stop, start + count_max)]
 
     def newest(self, stream: Stream, *, count_max: int = 1, before: EntryId = END) -> list[Entry]:
-        with self._changed:
-            state = self._stream(stream)
+        with self.changed:
+            state = self.stream(stream)
             stop = bisect_right(state.ids, before)
             return state.entries[max(0, stop - count_max) : stop][::-1]
 
     def info(self, stream: Stream) -> StreamInfo:
-        with self._changed:
-            ids = self._stream(stream).ids
+        with self.changed:
+            ids = self.stream(stream).ids
             first, last = (ids[0], ids[-1]) if ids else (None, BEGIN)
             return StreamInfo(len(ids), len(ids), first, last)
 
     def mirror(self, group: str, stream: Stream, offset: EntryId, entries_read: int) -> None:
-        with self._changed:
-            self._stream(stream).groups[group] = GroupInfo(offset, entries_read, None)
+        with self.changed:
+            self.stream(stream).groups[group] = GroupInfo(offset, entries_read, None)
 
     def groups(self, stream: Stream) -> dict[str, GroupInfo]:
-        with self._changed:
-            state = self._stream(stream)
+        with self.changed:
+            state = self.stream(stream)
             return {
                 name: GroupInfo(seen.offset, seen.entries_read, len(state.ids) - seen.entries_read)
                 for name, seen in state.groups.items()
@@ -214,19 +220,23 @@ class MemoryLog:
     def close(self) -> None:
         """Nothing to do: the log lives as long as the object."""
 
-    def _slot(self, slot: Slot) -> _SlotState:
-        return self._slots.setdefault(slot, _SlotState())
+    def slot(self, slot: Slot) -> SlotState:
+        return self._slots.setdefault(slot, SlotState())
 
-    def _stream(self, stream: Stream) -> _StreamState:
-        return self._streams.setdefault(stream, _StreamState())
+    def stream(self, stream: Stream) -> StreamState:
+        return self._streams.setdefault(stream, StreamState())
 
-    def _ours(self, claim: Claim) -> _SlotState:
-        state = self._slot(claim.slot)
+    def drop(self, stream: Stream) -> None:
+        """Forget a stream and all its entries."""
+        self._streams.pop(stream, None)
+
+    def ours(self, claim: Claim) -> SlotState:
+        state = self.slot(claim.slot)
         if state.token != claim.token:
             raise Fenced(f"{claim.slot} is no longer ours: held by {state.holder or 'nobody'}")
         return state
 
-    def _add(self, stream: Stream, id_: EntryId, entry: NewEntry) -> None:
-        state = self._stream(stream)
+    def add(self, stream: Stream, id_: EntryId, entry: NewEntry) -> None:
+        state = self.stream(stream)
         state.ids.append(id_)
         state.entries.append(Entry(stream, id_, entry.type, entry.key, entry.data, entry.cause))

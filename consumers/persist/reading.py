@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from events.log import BEGIN, Entry, EntryId, Log, Stream
-from events.postgres import StoredOffset, checksum_of
+from events.offset import checksum_of
+from events.postgres import StoredOffset
 
 READ_BYTES_AIM = 16 * 1024 * 1024
 READ_COUNT_FIRST = 64

@@ -16,7 +16,6 @@ from events.postgres.offsets import (
     OffsetRow,
     SinkFenced,
     StoredOffset,
-    checksum_of,
     read_offsets,
 )
 from events.postgres.schema import SchemaState, check, current, migrate
@@ -35,7 +34,6 @@ __all__ = [
     "SinkFenced",
     "StoredOffset",
     "check",
-    "checksum_of",
     "connect",
     "count_ticks",
     "current",

@@ -7,15 +7,13 @@ that PostgreSQL issued; every commit compares token and place of every stream it
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from events.log import BEGIN, Entry, EntryId, Slot, Stream
+from events.log import BEGIN, EntryId, Slot, Stream
 from events.postgres.connection import Connection
 
 LEASE_S = 30.0
@@ -62,16 +60,6 @@ class OffsetRow:
     committed_at: datetime | None
     holder: str
     halted: str
-
-
-def checksum_of(entry: Entry) -> int:
-    """63 bits over type, key, data and cause of an entry (BLAKE2b)."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (entry.type, entry.key, entry.cause):
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    digest.update(entry.data)
-    number: int = struct.unpack(">Q", digest.digest())[0]
-    return number >> 1
 
 
 def read_offsets(connection: Connection, group: str | None = None) -> list[OffsetRow]:

@@ -35,3 +35,43 @@ def posted(slot: Slot) -> str:
 
 def lanes(slot: Slot) -> list[str]:
     return [str(Stream(slot, lane)) for lane in Lane]
+
+
+def writers(namespace: str) -> str:
+    """Hash: group -> number of its tasks, of every group that derives into a namespace."""
+    return f"{{{namespace}}}:writers"
+
+
+def readers(namespace: str) -> str:
+    """Set: `STREAM GROUP.TASK` of everyone whose offset holds back trimming."""
+    return f"{{{namespace}}}:readers"
+
+
+def workers(group: str) -> str:
+    """Hash: worker -> heartbeat counter."""
+    return f"mt5-bridge:{{{group}}}:workers"
+
+
+def offsets(slot: Slot) -> str:
+    """Hash: stream -> `ms-seq:entries:checksum`, how far a task has come."""
+    return f"{slot}:offsets"
+
+
+def state(slot: Slot) -> str:
+    """Hash: key -> value of a task's state."""
+    return f"{slot}:state"
+
+
+def journal(slot: Slot) -> str:
+    """Stream: what commits wrote down of the order they followed; ids are `COMMIT-1`."""
+    return f"{slot}:journal"
+
+
+def requests(slot: Slot) -> str:
+    """Hash: what operators ask of a task, until it is done."""
+    return f"{slot}:requests"
+
+
+def snapshot(slot: Slot, place: int) -> list[str]:
+    """Meta, offsets and state of one snapshot in the ring."""
+    return [f"{slot}:snapshot:{place}:{part}" for part in ("meta", "offsets", "state")]

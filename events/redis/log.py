@@ -38,6 +38,7 @@ from events.redis import keys
 from events.redis.connect import BLOCK_MS_MAX, Client, connect
 from events.redis.errors import errors_translated
 from events.redis.scripts import Script, understands_shebang
+from events.redis.tasks import RedisTasks
 
 BEAT_LOOK_S = 0.1
 """How often a claim looks whether a former holder still beats."""
@@ -59,6 +60,7 @@ class RedisLog:
         self._monotonic = monotonic
         self._cluster = isinstance(client, RedisCluster)
         self._stand_in: bool | None = None
+        self.tasks = RedisTasks(client, self._run, self._calls)
         if not self._cluster:
             _take_replies_as_they_come(client)
 

@@ -15,6 +15,7 @@ from events.candles import CandleBatch
 from events.codec import EVENT_TYPES, PACKED_VERSIONS, encode
 from events.log import BEGIN, Entry, EntryId, Lane, Slot, Stream
 from events.marks import MARK_DTYPE, Marks
+from events.offset import checksum_of
 from events.postgres.batch import SinkBatch, build_batch
 from events.postgres.binary_copy import (
     FIXED_TYPES,
@@ -28,7 +29,6 @@ from events.postgres.binary_copy import (
     timestamps,
 )
 from events.postgres.connection import where
-from events.postgres.offsets import checksum_of
 from events.postgres.tables import TICKS, instant, text
 from events.ticks import RATE_DTYPE, TICK_DTYPE, Mark, OffsetSource, TickBatch
 

@@ -1,0 +1,1 @@
+"""The runtime of consumer groups: read in order, handle purely, commit in one step."""

@@ -1,0 +1,65 @@
+"""What a user writes: a pure step from one event to the events that follow from it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from consumers.runtime.state import State
+from events.codec import AnyEvent
+from events.log import SOURCE, Lane
+
+
+class Order(StrEnum):
+    """In which order a task handles what lies before it."""
+
+    LOG = "log"
+    """The order of the log: by entry id over all lanes. The same in every run."""
+    PRIORITY = "priority"
+    """Critical and high lanes first, with a share for the rest; the order used is journalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a group reads, in every namespace it runs for."""
+
+    writers: tuple[str, ...] = (SOURCE,)
+    """`source` (the terminal), `operator` (commands), or the names of other groups."""
+    lanes: tuple[Lane, ...] = (Lane.CRITICAL, Lane.HIGH, Lane.NORMAL)
+    account: bool = False
+    """Account, book, marks and deals (partition 0) for every task, whatever its partition."""
+    namespaces_together: bool = False
+    """One task reads all namespaces, in place of one set of tasks for each."""
+
+
+class Handler:
+    """Subclass it, and yield what follows from an event.
+
+    `handle` must be pure: no clock, no randomness, no input or output, and everything it
+    remembers in `self.state` (nothing else survives; attributes may only cache what follows from
+    state). Time is the event's own.
+    """
+
+    order: ClassVar[Order] = Order.LOG
+    inputs: ClassVar[Inputs] = Inputs()
+    tasks: ClassVar[int | None] = None
+    """None: one task per partition. 1: one task over all partitions."""
+    types: ClassVar[frozenset[str]] = frozenset()
+    """Names of the events it wants, such as {"ticks", "account"}; empty means all."""
+    version: ClassVar[str] = "1"
+    """Change it when the meaning of the state changes: the state is then derived again."""
+    halts_on: ClassVar[frozenset[str]] = frozenset({"deal"})
+    """Events that may not be skipped when handling them fails: the task halts and tells."""
+
+    state: State
+
+    def setup(self) -> None:
+        """Called once after the state was loaded, before the first event."""
+
+    @abstractmethod
+    def handle(self, event: AnyEvent) -> Iterable[AnyEvent]:
+        """The events that follow from this one, in order."""
+        raise TypeError(f"{type(self).__name__} does not say how it handles events")

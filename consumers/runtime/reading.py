@@ -1,0 +1,116 @@
+"""Reading a task's inputs: in the log's order, or by priority; both repeatable from end offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from consumers.runtime.handler import Order
+from events.log import Entry, EntryId, Lane, Log, Stream
+
+BATCH_ENTRIES_MAX = 500
+"""Entries asked of each lane; a critical one waits for at most one batch."""
+BATCH_BYTES_AIM = 4 * 1024 * 1024
+LOW_SHARE = 0.1
+"""Of a batch, kept for lower lanes while higher ones are full, so that low never starves."""
+
+
+class Reading:
+    """Reads batches of a task's inputs after given offsets, never blocking.
+
+    A blocking read is used only to wake up (`wait`): its reply may hold one lane and miss
+    another, so what it found is read again.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        inputs: Sequence[Stream],
+        order: Order,
+        *,
+        entries_max: int = BATCH_ENTRIES_MAX,
+    ) -> None:
+        if entries_max < 1:
+            raise ValueError(f"entries_max = {entries_max}: at least 1")
+        self._log, self._order, self._entries_max = log, order, entries_max
+        self._urgent = [stream for stream in inputs if stream.lane <= Lane.HIGH]
+        self._patient = [stream for stream in inputs if stream.lane > Lane.HIGH]
+        self._count = entries_max
+
+    def batch(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
+        """The next entries, in the order in which they are to be handled."""
+        if self._order is Order.LOG:
+            return in_log_order(self._read(after, after.keys(), self._count), self._count)
+        return self._by_priority(after)
+
+    def wait(self, after: Mapping[Stream, EntryId], block_ms: int) -> None:
+        """Sleep until something may be there."""
+        self._log.read(after, count_max=1, block_ms=block_ms)
+
+    def _by_priority(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
+        count = self._count
+        share = max(1, int(count * LOW_SHARE))
+        urgent = self._read(after, self._urgent, count)
+        left = max(share, count - sum(map(len, urgent.values())))
+        found = self._read(after, self._patient, left)
+        if any(len(e) >= left for stream, e in found.items() if stream.lane < Lane.LOW):
+            found = {s: e[:share] if s.lane is Lane.LOW else e for s, e in found.items()}
+        return in_priority_order(urgent | found)
+
+    def _read(
+        self, after: Mapping[Stream, EntryId], streams: Iterable[Stream], count: int
+    ) -> dict[Stream, list[Entry]]:
+        wanted = {stream: after[stream] for stream in streams}
+        if not wanted:
+            return {}
+        found = self._log.read(wanted, count_max=count)
+        self._learn(found, count)
+        return found
+
+    def _learn(self, found: Mapping[Stream, list[Entry]], count: int) -> None:
+        """Ask for fewer of large entries, for more of small ones."""
+        size = sum(len(entry.data) for entries in found.values() for entry in entries)
+        if size > BATCH_BYTES_AIM:
+            self._count = max(1, self._count * BATCH_BYTES_AIM // size)
+        elif size < BATCH_BYTES_AIM // 4 and any(len(e) >= count for e in found.values()):
+            self._count = min(self._entries_max, self._count * 2)
+
+
+def in_log_order(found: Mapping[Stream, list[Entry]], count: int) -> list[Entry]:
+    """Merge the lanes of each slot by id.
+
+    Where a lane filled its `count` more may follow in it, so nothing of its slot after its last
+    id may be handled yet: another lane would overtake it.
+    """
+    if len(found) == 1:
+        [entries] = found.values()
+        return entries
+    reach: dict[object, EntryId] = {}
+    for stream, entries in found.items():
+        if len(entries) >= count:
+            last = entries[-1].id
+            reach[stream.slot] = min(last, reach.get(stream.slot, last))
+    merged = [
+        entry
+        for stream, entries in found.items()
+        for entry in entries
+        if stream.slot not in reach or entry.id <= reach[stream.slot]
+    ]
+    merged.sort(key=_by_id)
+    return merged
+
+
+def in_priority_order(found: Mapping[Stream, list[Entry]]) -> list[Entry]:
+    """Higher lanes first, each stream in its order."""
+    streams = sorted(found, key=lambda stream: (stream.lane, stream.slot))
+    return [entry for stream in streams for entry in found[stream]]
+
+
+SORTS: Mapping[Order, Callable[[Mapping[Stream, list[Entry]]], list[Entry]]] = {
+    Order.LOG: lambda found: in_log_order(found, 2**63),
+    Order.PRIORITY: in_priority_order,
+}
+"""How the entries of one journalled batch were ordered: a pure function of the entries."""
+
+
+def _by_id(entry: Entry) -> tuple[EntryId, Stream]:
+    return entry.id, entry.stream

@@ -59,11 +59,6 @@ class ConsumeFailed(RuntimeError):
     show_default=True,
     help="Seconds without a sign of life after which a hanging holder is replaced.",
 )
-@click.option(
-    "--accept-new-log",
-    is_flag=True,
-    help="Begin anew where the log is not the one that was stored from.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def consume(
     group: str,
@@ -71,7 +66,6 @@ def consume(
     workers: int,
     until_idle: bool,
     lease_s: float,
-    accept_new_log: bool,
     as_json: bool,
 ) -> None:
     """Run a consumer group until it is stopped.
@@ -104,7 +98,6 @@ def consume(
             default_holder(),
             lease_s=lease_s,
             until_idle=until_idle,
-            accept_new_log=accept_new_log,
         )
         progress = _run(PersistGroup(options, workers=workers), stop)
     if as_json:

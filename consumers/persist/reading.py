@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from events.log import BEGIN, Entry, EntryId, Log, Stream
+from events import continuity
+from events.continuity import Continuity, look
+from events.log import Entry, EntryId, Log, Stream
 from events.offset import checksum_of
 from events.postgres import StoredOffset
 
@@ -69,45 +71,23 @@ def advanced(
 
 
 def log_was_cut(log: Log, offset: StoredOffset) -> str:
-    """Why the log is not the one this offset was stored for, or "" when it is.
-
-    Comparing ids alone would miss a log that was cut and then grew past us again.
-    """
-    if offset.last == BEGIN:
-        return ""
-    found = log.between(offset.stream, offset.last, offset.last, count_max=1)
-    if not found:
-        return f"{offset.stream}: entry {offset.last}, the last one stored, is gone from the log"
-    if checksum_of(found[0]) != offset.checksum:
-        return f"{offset.stream}: entry {offset.last} in the log is not the one that was stored"
-    return ""
+    """Why the log is not the one this offset was stored for, or "" when it is."""
+    finding = look(log, offset.stream, offset.place)
+    return f"{finding.stream}: {finding.cause}" if finding.continuity is Continuity.CUT else ""
 
 
-def entries_lost(log: Log, offset: StoredOffset) -> str:
-    """Why entries were lost before they were stored, or "" when none were."""
-    info = log.info(offset.stream)
-    if info.last_id < offset.last:
-        return (
-            f"{offset.stream}: the log ends at {info.last_id},"
-            f" before {offset.last}, the last one stored"
-        )
-    trimmed = info.entries_added - info.length
-    if trimmed > offset.entries:
-        return (
-            f"{offset.stream}: {trimmed - offset.entries} entries were removed from the log"
-            " before they were stored"
-        )
-    return ""
+def not_whole(log: Log, offset: StoredOffset) -> str:
+    """Why the log is not the one this offset was stored for, or lost entries before they were
+    stored; "" when all is well."""
+    finding = look(log, offset.stream, offset.place)
+    return "" if finding.whole else f"{finding.stream}: {finding.cause}"
 
 
 def counted_from_here(log: Log, offset: StoredOffset) -> StoredOffset:
     """An offset of a stream that we see for the first time: what was trimmed before is no loss
     of ours, and is counted as read."""
-    if offset.last != BEGIN or offset.entries:
-        return offset
-    info = log.info(offset.stream)
-    trimmed = max(0, info.entries_added - info.length)
-    return StoredOffset(offset.stream, offset.last, trimmed, 0, 0)
+    begun = continuity.counted_from_here(log, offset.stream, offset.place)
+    return offset if begun == offset.place else StoredOffset(offset.stream, *begun[:2], 0, 0)
 
 
 def ends(offsets: Mapping[Stream, StoredOffset]) -> dict[Stream, EntryId]:

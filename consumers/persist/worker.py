@@ -15,7 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from consumers.persist import reading
-from events.log import Entry, Log, LogError, Slot, Stream
+from consumers.persist.share import SlotShare
+from events.log import BEGIN, Entry, Log, LogError, Slot, Stream
 from events.postgres import (
     DatabaseRefused,
     DatabaseUnavailable,
@@ -32,20 +33,22 @@ from events.postgres.offsets import LEASE_S
 logger = logging.getLogger(__name__)
 
 GROUP = "persist"
-WAIT_MS = 500
-"""Longest sleep for new entries: a stop is heard within it."""
+WAIT_MS = 50
+"""Longest sleep for new entries: a stop, or a slot that became free, is noticed within it."""
 LINGER_S = 0.05
 """After a wake-up more entries are let come, so that a quiet market costs few transactions."""
 BEAT_S = 1.0
 MIRROR_S = 1.0
 LOOK_S = 5.0
-"""How often new namespaces, free slots and lost entries are looked for."""
-LOOK_WITHOUT_SLOTS_S = 0.5
+"""How often lost entries are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersistOptions:
-    """What a worker needs. `slots` lists the slots to store; it is asked again now and then."""
+    """What a worker needs. `slots` lists the slots to store; it is asked again now and then.
+
+    `holder` names the worker, unlike any other (`consumers.runtime.sharing.worker_name`).
+    """
 
     dsn: str
     open_log: Callable[[], Log]
@@ -54,7 +57,6 @@ class PersistOptions:
     group: str = GROUP
     lease_s: float = LEASE_S
     until_idle: bool = False
-    accept_new_log: bool = False
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -80,9 +82,11 @@ class PersistWorker:
     """Runs in its own thread until `stop` is set, the log is drained (`until_idle`), or the
     database refuses."""
 
-    def __init__(self, options: PersistOptions, stop: threading.Event) -> None:
+    def __init__(
+        self, options: PersistOptions, stop: threading.Event, halted: dict[Slot, str]
+    ) -> None:
         self._options, self._stop = options, stop
-        self.progress = Progress()
+        self.progress = Progress(halted=halted)
 
     def run(self) -> None:
         waits = backoff_s(random.Random())  # noqa: S311 - spreads retries, no secret
@@ -128,6 +132,15 @@ class _Session:
         except BaseException:
             self._log.close()
             raise
+        self._share = SlotShare(
+            self._log,
+            self._sink,
+            options.group,
+            options.holder,
+            slots=options.slots,
+            halted=progress.halted,
+            monotonic=options.monotonic,
+        )
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="persist-write")
         self._stored: dict[Stream, StoredOffset] = {}
         self._read: dict[Stream, StoredOffset] = {}
@@ -143,6 +156,7 @@ class _Session:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._progress.held = ()
         self._sink.close()
+        self._share.leave()
         self._log.close()
 
     def run(self) -> None:
@@ -156,6 +170,8 @@ class _Session:
                     break
                 self._wait_for_more()
             for portion in reading.portions(found):
+                if self._stop.is_set():
+                    break
                 self._store(portion)
                 self._chores()
         self._settle()
@@ -228,10 +244,11 @@ class _Session:
             if found and not self._options.until_idle:
                 self._stop.wait(LINGER_S)
         else:
-            self._stop.wait(LOOK_WITHOUT_SLOTS_S)
+            self._stop.wait(WAIT_MS / 1000)
         self._chores()
 
     def _chores(self) -> None:
+        self._share.tend()
         now = self._monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
@@ -244,27 +261,47 @@ class _Session:
         """Show the durable offsets where operators look for lag; nothing reads them back."""
         for stream, offset in list(self._stored.items()):
             if offset.entries and self._mirrored.get(stream) != offset:
-                self._log.mirror(self._options.group, stream, offset.last, offset.entries)
+                self._log.mirror(self._reader(stream.slot), stream, offset.last, offset.entries)
                 self._mirrored[stream] = offset
 
     def _look_around(self) -> None:
-        """Take free slots; see whether held ones lost entries."""
-        now = self._monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + (LOOK_S if self._read else LOOK_WITHOUT_SLOTS_S)
-        self._settle()
-        for offset in list(self._stored.values()):
-            self._halt_if(offset.stream.slot, reading.entries_lost(self._log, offset))
-        wanted = [slot for slot in self._options.slots(self._log) if slot not in self._halted]
-        for slot, offsets in self._sink.acquire(wanted).items():
+        """Hand over what is not ours to store, take what is; see whether entries were lost."""
+        change = self._share.look()
+        if change.surplus:
+            self._hand_over(change.surplus)
+        for slot, offsets in self._sink.acquire(sorted(change.missing)).items():
             self._begin(slot, offsets)
+        if self._monotonic() >= self._next_look:
+            self._next_look = self._monotonic() + LOOK_S
+            self._settle()
+            for offset in list(self._stored.values()):
+                self._halt_if(offset.stream.slot, reading.entries_lost(self._log, offset))
         self._progress.held = self._sink.slots
+
+    def _hand_over(self, slots: frozenset[Slot]) -> None:
+        """After the commit under way, so that the next holder begins where it ended."""
+        self._settle()
+        self._mirror()
+        for slot in slots:
+            self._forget(slot)
+        self._sink.release(slots)
+        logger.info("handed over: %s", ", ".join(map(str, sorted(slots))))
+
+    def _forget(self, slot: Slot) -> None:
+        for stream in slot.streams():
+            for offsets in (self._stored, self._read, self._mirrored):
+                offsets.pop(stream, None)
+
+    def _reader(self, slot: Slot) -> str:
+        """Its name among the readers of a stream."""
+        return f"{self._options.group}.{slot.partition}"
 
     def _begin(self, slot: Slot, offsets: Sequence[StoredOffset]) -> None:
         """Begin to store a slot, unless its log is not the one we stored from."""
+        self._log.tasks.join(self._reader(slot), slot.streams())
+        self._log.tasks.leave(self._options.group, slot.streams())  # its name in older versions
         cut = next(filter(None, (reading.log_was_cut(self._log, each) for each in offsets)), "")
-        if cut and (self._options.accept_new_log or getattr(self._log, "volatile", False)):
+        if cut and getattr(self._log, "volatile", False):
             logger.warning("%s: this log was begun anew; storing it from its beginning", cut)
             offsets, cut = self._sink.begin_anew(slot), ""
         begun = {each.stream: reading.counted_from_here(self._log, each) for each in offsets}
@@ -273,7 +310,7 @@ class _Session:
         logger.info("storing %s from %s", slot, ", ".join(str(o.last) for o in begun.values()))
         self._halt_if(slot, cut)
         for offset in begun.values():
-            self._halt_if(slot, reading.entries_lost(self._log, offset))
+            self._halt_if(slot, reading.not_whole(self._log, offset))
 
     @property
     def _halted(self) -> dict[Slot, str]:
@@ -284,23 +321,19 @@ class _Session:
         if not reason or slot in self._halted:
             return
         told = (
-            f"{slot} is halted: {reason}. Restore the log from its newest copy and start again;"
-            " or, if the log was meant to begin anew, start once with --accept-new-log"
+            f"{slot} is halted: {reason}. Look with `bridgectl repair --dry-run`, then run"
+            " `bridgectl repair`: it goes back to the last entry that log and database share"
         )
         logger.error("%s", told)
         self._halted[slot] = told
         self._sink.halt(slot, told)
-        for stream in slot.streams():
-            self._stored.pop(stream, None)
-            self._read.pop(stream, None)
+        self._forget(slot)
 
     def _is_idle(self) -> bool:
-        """Whether every slot that is ours to store is stored to its end."""
-        wanted = {slot for slot in self._options.slots(self._log) if slot not in self._halted}
-        if wanted - set(self._sink.slots):
-            return False
-        for stream, offset in self._stored.items():
+        """Whether every slot is stored to its end, by us or by others."""
+        places = self._sink.places()
+        for stream in (stream for slot in self._share.wanted() for stream in slot.streams()):
             info = self._log.info(stream)
-            if info.length and info.last_id > offset.last:
+            if info.length and info.last_id > places.get(stream, BEGIN):
                 return False
         return True

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from events.log import BEGIN, EntryId, Slot, Stream
+from events.offset import Offset
 from events.postgres.connection import Connection
 
 LEASE_S = 30.0
@@ -39,6 +40,11 @@ class StoredOffset:
     ticks: int
     checksum: int
 
+    @property
+    def place(self) -> Offset:
+        """The same without what only the database counts."""
+        return Offset(self.last, self.entries, self.checksum)
+
 
 @dataclass(frozen=True, slots=True)
 class OffsetMove:
@@ -46,6 +52,13 @@ class OffsetMove:
 
     before: StoredOffset
     after: StoredOffset
+
+
+class SlotState(NamedTuple):
+    """Who holds a slot ("" for nobody living), and why it was halted, if it was."""
+
+    holder: str
+    halted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,37 @@ class Ownership:
         row = self._state(slot)
         return str(row[2]) if row else ""
 
+    def holders(self) -> dict[Slot, SlotState]:
+        """Every slot of the group: who holds it, living by the server's word, and why it halted."""
+        rows = self._aside.execute(
+            "SELECT o.slot, coalesce(a.pid, 0) <> 0, o.holder, o.halted FROM raw.offsets o"
+            " LEFT JOIN pg_stat_activity a ON a.pid = o.backend_pid"
+            " AND (a.backend_start IS NULL OR a.backend_start = o.backend_start)"
+            " WHERE o.sink_group = %s AND o.stream LIKE '%%:critical'",
+            (self._group,),
+        ).fetchall()
+        return {
+            Slot.parse(slot): SlotState(holder if alive else "", halted)
+            for slot, alive, holder, halted in rows
+        }
+
+    def places(self) -> dict[Stream, EntryId]:
+        """How far every stream of the group is stored, by whomever."""
+        rows = self._aside.execute(
+            "SELECT stream, last_ms, last_seq FROM raw.offsets WHERE sink_group = %s",
+            (self._group,),
+        ).fetchall()
+        return {Stream.parse(stream): EntryId(ms, seq) for stream, ms, seq in rows}
+
+    def halted(self, slot: Slot) -> bool:
+        """Whether a slot stands still until it is repaired."""
+        row = self._aside.execute(
+            "SELECT EXISTS (SELECT FROM raw.offsets WHERE sink_group = %s AND slot = %s"
+            " AND halted <> '')",
+            (self._group, str(slot)),
+        ).fetchone()
+        return bool(row and row[0])
+
     def beat(self) -> None:
         """Show that we live. Raises SinkFenced when a slot is no longer ours."""
         if not self.tokens:
@@ -144,9 +188,11 @@ class Ownership:
         """Write down why a slot stands still, and give it up."""
         self._let_go({slot: self.tokens.pop(slot)}, halted=reason)
 
-    def release(self) -> None:
-        """Give up every slot."""
-        tokens, self.tokens = self.tokens, {}
+    def release(self, slots: Iterable[Slot] | None = None) -> None:
+        """Give up these slots, or every one."""
+        gone = set(self.tokens if slots is None else slots)
+        tokens = {slot: token for slot, token in self.tokens.items() if slot in gone}
+        self.tokens = {slot: token for slot, token in self.tokens.items() if slot not in gone}
         if tokens:
             self._let_go(tokens, halted="")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from events.log import Entry, Slot
+from events.log import Entry, EntryId, Slot, Stream
 from events.postgres.batch import SinkBatch, build_batch, buried
 from events.postgres.binary_copy import Array, PackedTable, copy_chunks
 from events.postgres.connection import (
@@ -15,7 +15,7 @@ from events.postgres.connection import (
     translated,
 )
 from events.postgres.dimensions import Dimensions
-from events.postgres.offsets import LEASE_S, OffsetMove, Ownership, StoredOffset
+from events.postgres.offsets import LEASE_S, OffsetMove, Ownership, SlotState, StoredOffset
 from events.postgres.tables import ROW_TABLES, Row
 
 
@@ -72,6 +72,21 @@ class Sink:
         with translated(self._dsn):
             return self._ownership.holder_of(slot)
 
+    def holders(self) -> dict[Slot, SlotState]:
+        """Every slot that was ever stored: its living holder, and why it was halted."""
+        with translated(self._dsn):
+            return self._ownership.holders()
+
+    def places(self) -> dict[Stream, EntryId]:
+        """How far every stream is stored, by whomever."""
+        with translated(self._dsn):
+            return self._ownership.places()
+
+    def release(self, slots: Iterable[Slot]) -> None:
+        """Give up some slots: whoever looks next may take them at once."""
+        with translated(self._dsn):
+            self._ownership.release(slots)
+
     def build(self, entries: Iterable[Entry]) -> SinkBatch:
         """The rows of these entries. New names get their numbers in the database here."""
         with translated(self._dsn):
@@ -105,6 +120,11 @@ class Sink:
         """Give a slot up and leave the reason for people to read."""
         with translated(self._dsn):
             self._ownership.halt(slot, reason)
+
+    def repaired(self, halted: Iterable[Slot]) -> list[Slot]:
+        """Which of these slots, that were halted, are not any more."""
+        with translated(self._dsn):
+            return [slot for slot in halted if not self._ownership.halted(slot)]
 
     def begin_anew(self, slot: Slot) -> tuple[StoredOffset, ...]:
         """Set a held slot's offsets back to the beginning of a log that was begun anew.

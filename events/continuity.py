@@ -70,6 +70,8 @@ def judge(stream: Stream, offset: Offset, found: Entry | None, info: StreamInfo)
             f"the log counts {info.entries_added} entries where {offset.entries} were done already"
         )
     missed = info.entries_added - info.length - offset.entries
+    if info.last_id == last != BEGIN:  # read to the end: what we did not count, we never saw
+        missed = info.entries_added - offset.entries
     if missed > 0:
         return Finding(
             stream,

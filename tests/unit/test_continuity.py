@@ -102,3 +102,10 @@ def test_every_log_tells_a_cut_from_a_whole_stream(log: Log) -> None:
     assert [one.continuity for one in findings(log, {NORMAL: ahead})] == [Continuity.CUT]
     assert counted_from_here(log, NORMAL, Offset()) == Offset()
     assert counted_from_here(log, NORMAL, offset) == offset
+
+
+def test_entries_removed_before_us_show_even_after_we_read_on_past_the_hole() -> None:
+    seen = Offset(EntryId(9, 0), 7, checksum_of(entry(9)))
+    finding = judge(NORMAL, seen, entry(9), info(9, first=4))
+    assert finding.continuity is Continuity.LOST
+    assert "2 entries were removed" in str(finding)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consumers.persist.worker import PersistOptions, PersistWorker, Progress
-from events.log import OPERATOR, SOURCE, Log, Slot
+from consumers.runtime.sharing import worker_name
+from events.log import Log, Slot
 
 WORKERS_MAX = 16
 JOIN_S = 60.0
@@ -46,16 +47,16 @@ class GroupProgress:
 
 
 def all_slots(namespaces: Sequence[str] = ()) -> Callable[[Log], Sequence[Slot]]:
-    """Lists what to store: every partition of the producers of these namespaces (all when none
-    are given), and the operators' commands."""
+    """Lists what to store: every slot of every writer of these namespaces (all when none are
+    given): producers, operators, and the groups that derive."""
 
     def slots(log: Log) -> Sequence[Slot]:
         known = log.namespaces()
-        chosen = {name: known[name] for name in (namespaces or known) if name in known}
+        chosen = [name for name in sorted(namespaces or known) if name in known]
         return [
             Slot(name, writer, partition)
-            for name, partitions in sorted(chosen.items())
-            for writer, count in ((SOURCE, partitions), (OPERATOR, 1))
+            for name in chosen
+            for writer, count in log.tasks.writers(name).items()
             for partition in range(count)
         ]
 
@@ -68,17 +69,19 @@ def default_holder() -> str:
 
 
 class PersistGroup:
-    """`workers` threads, worker i of n takes the partitions p with p % n == i.
-
-    Several processes may run: a slot is stored by one of them, the others stand by.
-    """
+    """`workers` threads that share the slots with each other and with those of other processes,
+    on this machine or another one. `options.holder` tells people where they run."""
 
     def __init__(self, options: PersistOptions, *, workers: int = 1) -> None:
         if not 1 <= workers <= WORKERS_MAX:
             raise ValueError(f"{workers} workers: allowed are 1 to {WORKERS_MAX}")
         self._stop = threading.Event()
+        halted: dict[Slot, str] = {}
         self._workers = [
-            PersistWorker(_share(options, index, workers), self._stop) for index in range(workers)
+            PersistWorker(
+                dataclasses.replace(options, holder=worker_name(options.holder)), self._stop, halted
+            )
+            for _ in range(workers)
         ]
         self._threads = [
             threading.Thread(target=worker.run, name=f"persist-{index}", daemon=True)
@@ -112,17 +115,7 @@ class PersistGroup:
             commits=sum(one.commits for one in each),
             dead=sum(one.dead for one in each),
             held=tuple(slot for one in each for slot in one.held),
-            halted={slot: why for one in each for slot, why in dict(one.halted).items()},
+            halted=dict(each[0].halted),  # one for all workers
             waiting=next((one.waiting for one in each if one.waiting), ""),
             refused=next((one.refused for one in each if one.refused), ""),
         )
-
-
-def _share(options: PersistOptions, index: int, workers: int) -> PersistOptions:
-    if workers == 1:
-        return options
-
-    def slots(log: Log) -> Sequence[Slot]:
-        return [slot for slot in options.slots(log) if slot.partition % workers == index]
-
-    return dataclasses.replace(options, slots=slots)

@@ -273,10 +273,16 @@ class _Session:
             self._begin(slot, offsets)
         if self._monotonic() >= self._next_look:
             self._next_look = self._monotonic() + LOOK_S
-            self._settle()
-            for offset in list(self._stored.values()):
-                self._halt_if(offset.stream.slot, reading.entries_lost(self._log, offset))
+            self._check()
         self._progress.held = self._sink.slots
+
+    def _check(self) -> None:
+        """Halt what lost entries; go on where a halted slot was repaired."""
+        self._settle()
+        for offset in list(self._stored.values()):
+            self._halt_if(offset.stream.slot, reading.not_whole(self._log, offset))
+        for slot in self._sink.repaired(list(self._halted)):
+            self._halted.pop(slot, None)
 
     def _hand_over(self, slots: frozenset[Slot]) -> None:
         """After the commit under way, so that the next holder begins where it ended."""

@@ -63,11 +63,12 @@ def log_ends(log: Log, names: Sequence[str]) -> LogEnds:
     known = log.namespaces()
     last_ids, entries_added = {}, {}
     for name in names:
-        for partition in range(known.get(name, 0)):
-            for stream in Slot(name, SOURCE, partition).streams():
-                info = log.info(stream)
-                last_ids[stream] = info.last_id
-                entries_added[stream] = info.entries_added
+        writers = log.tasks.writers(name) if name in known else {}
+        slots = [Slot(name, writer, n) for writer, count in writers.items() for n in range(count)]
+        for stream in (stream for slot in slots for stream in slot.streams()):
+            info = log.info(stream)
+            last_ids[stream] = info.last_id
+            entries_added[stream] = info.entries_added
     return LogEnds(last_ids, entries_added)
 
 

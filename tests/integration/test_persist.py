@@ -164,7 +164,7 @@ def test_operators_see_the_durable_offset(postgres_url: str) -> None:
     feed.append(30)
     drain(feed.log, postgres_url)
     for stream, entries in feed.entries().items():
-        mirrored = feed.log.groups(stream)["persist"]
+        mirrored = feed.log.groups(stream)[f"persist.{stream.slot.partition}"]
         assert mirrored.offset == entries[-1].id
         assert mirrored.entries_read == len(entries)
         assert mirrored.lag == 0

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
-from consumers.runtime.handler import Handler
 from consumers.runtime.journal import JournalStep
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
-from events.codec import AnyEvent, BadEvent, UnknownEvent, decode, encode, split_type
 from events.log import Claim, Entry, EntryId, Log, Stream
 from events.offset import Offset
-from events.operations import HandlerFailed
-from events.tasks import Commit, OffsetChange, Output, TaskRecord
-
-TRACEBACK_LINES_MAX = 12
-ERROR_CHARS_MAX = 500
+from events.tasks import Commit, OffsetChange, TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +22,6 @@ class Step:
     outputs: int = 0
     failed: int = 0
     halted: str = ""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What was handled so far of the entries of one step."""
-
-    outputs: list[Output] = field(default_factory=list)
-    handled: int = 0
-    failed: int = 0
-    halted: str = ""
-
-
-class _Failed(Exception):
-    """Handling `entries[index]` raised."""
-
-    def __init__(self, index: int, error: Exception) -> None:
-        super().__init__(str(error))
-        self.index, self.error = index, error
 
 
 class TaskRun:
@@ -66,13 +42,12 @@ class TaskRun:
         entries_max: int = BATCH_ENTRIES_MAX,
     ) -> None:
         self.spec, self.claim, self.halted = spec, claim, record.halted
-        self._log, self._group = log, group
-        self._handler: Handler = group.make(record)
+        self._log = log
+        self._deriving = Deriving(group, record)
         self._reading = Reading(log, spec.inputs, group.handler.order, entries_max=entries_max)
         self._journals = spec.journals(group.handler.order)
         self._durable = dict(record.offsets)
         self._offsets = {stream: self._begun(record, stream) for stream in spec.inputs}
-        self._newest = record.newest
         self._mirrored: dict[Stream, Offset] = {}
 
     @property
@@ -95,7 +70,7 @@ class TaskRun:
         entries = self._reading.batch(self.ends)
         if not entries:
             return Step()
-        batch = self._handled(entries, urgent)
+        batch = self._deriving.handle(entries, urgent)
         self._commit(entries[: batch.handled], batch)
         return Step(batch.handled, len(batch.outputs), batch.failed, batch.halted)
 
@@ -121,102 +96,22 @@ class TaskRun:
         info = self._log.info(stream)
         return Offset(entries=max(0, info.entries_added - info.length))
 
-    def _handled(self, entries: Sequence[Entry], urgent: Callable[[], bool]) -> _Batch:
-        """Handle what can be handled. An entry that raises is tried no second time: state and
-        handler go back to what is durable, those before it are handled again, and in its place
-        stands HandlerFailed."""
-        try:
-            return self._handle(entries, urgent)
-        except _Failed as failed:
-            failure = failed
-        while True:
-            self._reload()
-            try:
-                batch = self._handle(entries[: failure.index], lambda: False)
-            except _Failed as failed:
-                failure = failed
-                continue
-            self._bury(entries[failure.index], failure.error, batch)
-            return batch
-
-    def _handle(self, entries: Sequence[Entry], urgent: Callable[[], bool]) -> _Batch:
-        batch = _Batch()
-        handle, wanted = self._handler.handle, self._group.handler.types
-        for index, entry in enumerate(entries):
-            if batch.handled and urgent():
-                break
-            batch.handled += 1
-            if wanted and entry.type.rpartition(".")[0] not in wanted:
-                continue
-            try:
-                event = decode(entry)
-            except (UnknownEvent, BadEvent) as error:
-                batch.handled -= 1
-                self._bury(entry, error, batch)
-                if batch.halted:
-                    break
-                continue
-            try:
-                for derived in handle(event):
-                    self._derive(derived, entry, batch)
-            except Exception as error:
-                raise _Failed(index, error) from error
-        return batch
-
-    def _derive(self, event: AnyEvent, cause: Entry, batch: _Batch) -> None:
-        newest = batch.outputs[-1].id if batch.outputs else self._newest
-        id_ = EntryId(max(newest.ms, cause.id.ms), newest.seq + 1)
-        batch.outputs.append(Output(id_, encode(event, cause=cause.place)))
-
-    def _bury(self, entry: Entry, error: Exception, batch: _Batch) -> None:
-        """HandlerFailed in place of what the entry would have led to; where it may not be
-        skipped, the task halts in front of it."""
-        halts = _name(entry) in self._group.handler.halts_on
-        text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
-        failed = HandlerFailed(
-            event_time_ms=entry.id.ms,
-            group=self._group.name,
-            place=entry.place,
-            entry_type=entry.type,
-            error=text,
-            traceback=_frames(error),
-            code_version=self._group.handler.version,
-            halted=halts,
-        )
-        self._derive(failed, entry, batch)
-        batch.failed += 1
-        if halts:
-            batch.halted = f"{entry.place} ({entry.type}) may not be skipped: {text}"
-        else:
-            batch.handled += 1
-
-    def _reload(self) -> None:
-        """State and handler as they are durable."""
-        state = self._handler.state
-        state.discard()
-        made = self._group.handler(**self._group.parameters)
-        made.state = state
-        made.setup()
-        self._handler = made
-
-    def _commit(self, entries: Sequence[Entry], batch: _Batch) -> None:
+    def _commit(self, entries: Sequence[Entry], batch: Batch) -> None:
         moves = self._moves(entries)
-        changed, removed = self._handler.state.changes()
+        changed, removed = self._deriving.changes()
         journal = None
         if self._journals and moves:
             ends = {stream: change.new.last for stream, change in moves.items()}
-            journal = JournalStep(self._group.handler.version, ends).to_bytes()
+            journal = JournalStep(self._deriving.version, ends).to_bytes()
         self._log.tasks.commit(
             Commit(
-                self.claim, self._newest, moves, changed, removed, batch.outputs,
-                journal=journal, version=self._group.handler.version, halted=batch.halted,
+                self.claim, self._deriving.newest, moves, changed, removed, batch.outputs,
+                journal=journal, version=self._deriving.version, halted=batch.halted,
             )
         )  # fmt: skip
         for stream, change in moves.items():
             self._durable[stream] = self._offsets[stream] = change.new
-        self._handler.state.settle(changed, removed)
-        if batch.outputs:
-            self._newest = batch.outputs[-1].id
+        self._deriving.settle(batch, changed, removed)
         self.halted = batch.halted
 
     def _moves(self, entries: Sequence[Entry]) -> dict[Stream, OffsetChange]:
@@ -232,21 +127,3 @@ class TaskRun:
             )
             for stream, entry in newest.items()
         }
-
-
-def _name(entry: Entry) -> str:
-    try:
-        return split_type(entry.type)[0]
-    except UnknownEvent:
-        return entry.type
-
-
-def _frames(error: Exception) -> str:
-    """Where it happened, without folders: the same text wherever the program lies."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [
-        f"{frame.filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.lineno} in {frame.name}"
-        for frame in frames
-        if not frame.filename.endswith(("runtime/task.py", "runtime\\task.py"))
-    ]
-    return "\n".join(lines[-TRACEBACK_LINES_MAX:])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Inputs, Order
-from consumers.runtime.journal import JournalStep
+from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.reading import Reading
 from consumers.runtime.state import State, UnstorableState
 from consumers.runtime.task import TaskRun
@@ -307,5 +307,5 @@ def test_what_would_come_back_as_something_else_is_refused(value: object) -> Non
 
 def test_journal_rows_read_back() -> None:
     ends = {Stream(SOURCE, lane): EntryId(5, int(lane)) for lane in LANES}
-    step = JournalStep("3", ends, "note")
+    step = JournalStep("3", ends, (Note(Deed.SKIPPED, f"{SOURCE.stream(Lane.HIGH)}@5-1", "why"),))
     assert JournalStep.from_bytes(step.to_bytes()) == step

@@ -39,7 +39,6 @@ from tests.integration.persisting import (
     finish,
     flowing,
     options,
-    stored_all,
     stored_equals_log,
 )
 from tests.postgres_server import PostgresServer
@@ -149,23 +148,6 @@ def test_a_log_that_is_away_is_waited_for(postgres_url: str) -> None:
     feed.append(10)
     shared.fail = False
     finish(group, feed, postgres_url)
-    stored_equals_log(feed, postgres_url)
-
-
-def test_a_second_group_stands_by_and_takes_over(postgres_url: str) -> None:
-    feed = Feed(MemoryLog(), seed=7)
-    first, second = (PersistGroup(options(feed.log, postgres_url)) for _ in range(2))
-    first.start()
-    wait_until(lambda: len(first.progress().held) == PARTITIONS + 1, what="the first to hold all")
-    second.start()
-    feed.append(10)
-    wait_until(lambda: stored_all(feed, postgres_url), what="the first to store")
-    assert second.progress().held == ()
-    first.stop()
-    assert first.join(20)
-    feed.append(10)
-    wait_until(lambda: len(second.progress().held) == PARTITIONS + 1, what="the take-over")
-    finish(second, feed, postgres_url)
     stored_equals_log(feed, postgres_url)
 
 

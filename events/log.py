@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zlib import crc32
 
 if TYPE_CHECKING:
+    from events.retained import Retained
     from events.tasks import Tasks
 
 PARTITIONS_DEFAULT = 4
@@ -72,7 +73,10 @@ class Lane(IntEnum):
 
     @property
     def label(self) -> str:
-        return self.name.lower()
+        return _LABELS[self]
+
+
+_LABELS = tuple(lane.name.lower() for lane in Lane)
 
 
 class EntryId(NamedTuple):
@@ -153,8 +157,7 @@ class NewEntry:
     last: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry at its place. `cause` names the entry it follows from (`stream@id`), or is empty."""
 
     stream: Stream
@@ -227,6 +230,11 @@ class Log(Protocol):
     @property
     def tasks(self) -> Tasks:
         """What consumer groups keep beside the entries."""
+        ...
+
+    @property
+    def retained(self) -> Retained:
+        """What entries are kept, where, and how they leave."""
         ...
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:

@@ -21,6 +21,7 @@ from events.log import (
     EntryId,
     Fenced,
     GroupInfo,
+    LogFull,
     NewEntry,
     Slot,
     StaleCursor,
@@ -31,6 +32,7 @@ from events.log import (
     check_partitions,
     check_sizes,
 )
+from events.memory_retained import MemoryRetained
 from events.memory_tasks import MemoryTasks
 
 BEAT_LOOK_S = 0.02
@@ -48,6 +50,8 @@ class SlotState:
     cursors: dict[str, str] = field(default_factory=dict)
     last: dict[tuple[str, str], bytes] = field(default_factory=dict)
     posted: set[str] = field(default_factory=set)
+    full: str = ""
+    """Why appends are refused, or empty."""
 
 
 @dataclass
@@ -57,6 +61,9 @@ class StreamState:
     ids: list[EntryId] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     groups: dict[str, GroupInfo] = field(default_factory=dict)
+    trimmed: int = 0
+    """Entries removed from its beginning, up to the id `trimmed_to`."""
+    trimmed_to: EntryId = BEGIN
 
 
 class MemoryLog:
@@ -77,6 +84,7 @@ class MemoryLog:
         self._slots: dict[Slot, SlotState] = {}
         self._streams: dict[Stream, StreamState] = {}
         self.tasks = MemoryTasks(self)
+        self.retained = MemoryRetained(self)
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         check_namespace(namespace, partitions)
@@ -124,6 +132,8 @@ class MemoryLog:
         check_sizes(entries)
         with self.changed:
             state = self.ours(claim)
+            if state.full:
+                raise LogFull(f"{claim.slot} takes no more: {state.full}")
             for move in cursors:
                 found = state.cursors.get(move.feed, "")
                 if found != move.expected:
@@ -201,9 +211,10 @@ class MemoryLog:
 
     def info(self, stream: Stream) -> StreamInfo:
         with self.changed:
-            ids = self.stream(stream).ids
-            first, last = (ids[0], ids[-1]) if ids else (None, BEGIN)
-            return StreamInfo(len(ids), len(ids), first, last)
+            state = self.stream(stream)
+            ids = state.ids
+            first, last = (ids[0], ids[-1]) if ids else (None, state.trimmed_to)
+            return StreamInfo(len(ids), state.trimmed + len(ids), first, last)
 
     def mirror(self, group: str, stream: Stream, offset: EntryId, entries_read: int) -> None:
         with self.changed:
@@ -213,12 +224,23 @@ class MemoryLog:
         with self.changed:
             state = self.stream(stream)
             return {
-                name: GroupInfo(seen.offset, seen.entries_read, len(state.ids) - seen.entries_read)
+                name: GroupInfo(
+                    seen.offset,
+                    seen.entries_read,
+                    state.trimmed + len(state.ids) - seen.entries_read,
+                )
                 for name, seen in state.groups.items()
             }
 
     def close(self) -> None:
         """Nothing to do: the log lives as long as the object."""
+
+    def now_ms(self) -> int:
+        """The clock that ids are drawn from."""
+        return self._now_ms()
+
+    def streams(self) -> dict[Stream, StreamState]:
+        return self._streams
 
     def slot(self, slot: Slot) -> SlotState:
         return self._slots.setdefault(slot, SlotState())
@@ -229,6 +251,7 @@ class MemoryLog:
     def drop(self, stream: Stream) -> None:
         """Forget a stream and all its entries."""
         self._streams.pop(stream, None)
+        self.retained.forget(stream)
 
     def ours(self, claim: Claim) -> SlotState:
         state = self.slot(claim.slot)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from events.log import (
+    BEGIN,
     OPERATOR,
     SOURCE,
     Claim,
     EntryId,
+    GroupInfo,
     LogError,
     Slot,
     Stream,
@@ -85,6 +87,8 @@ class MemoryTasks:
         with self._log.changed:
             for stream in streams:
                 self._readers.setdefault(stream, set()).add(reader)
+                groups = self._log.stream(stream).groups
+                groups.setdefault(reader, GroupInfo(BEGIN, 0, None))
 
     def leave(self, reader: str, streams: Collection[Stream]) -> None:
         with self._log.changed:

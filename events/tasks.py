@@ -137,7 +137,8 @@ class Tasks(Protocol):
         ...
 
     def join(self, reader: str, streams: Collection[Stream]) -> None:
-        """Register `reader` (`GROUP.TASK`): nothing it has not read is trimmed from now on."""
+        """Register `reader` (`GROUP.TASK`): nothing it has not read is trimmed from now on. Its
+        group appears in each stream at once, at the stream's beginning where it is new."""
         ...
 
     def leave(self, reader: str, streams: Collection[Stream]) -> None:

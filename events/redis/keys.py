@@ -75,3 +75,18 @@ def requests(slot: Slot) -> str:
 def snapshot(slot: Slot, place: int) -> list[str]:
     """Meta, offsets and state of one snapshot in the ring."""
     return [f"{slot}:snapshot:{place}:{part}" for part in ("meta", "offsets", "state")]
+
+
+def segments(slot: Slot) -> str:
+    """Hash: `LANE:FIRST:LAST` -> what a segment file on disk holds of that lane, and where."""
+    return f"{slot}:segments"
+
+
+def spilled(slot: Slot) -> str:
+    """Hash: lane -> last id that lies in a segment."""
+    return f"{slot}:spilled"
+
+
+def kept(slot: Slot) -> str:
+    """Hash: name -> packed copies of entries that a writer needs to begin again."""
+    return f"{slot}:kept"

@@ -24,6 +24,7 @@ from events.log import (
     EntryId,
     Fenced,
     GroupInfo,
+    LogFull,
     NewEntry,
     Slot,
     StaleCursor,
@@ -37,6 +38,7 @@ from events.log import (
 from events.redis import keys
 from events.redis.connect import BLOCK_MS_MAX, Client, connect
 from events.redis.errors import errors_translated
+from events.redis.retention import RedisRetained
 from events.redis.scripts import Script, understands_shebang
 from events.redis.tasks import RedisTasks
 
@@ -61,6 +63,7 @@ class RedisLog:
         self._cluster = isinstance(client, RedisCluster)
         self._stand_in: bool | None = None
         self.tasks = RedisTasks(client, self._run, self._calls)
+        self.retained = RedisRetained(client, self._run, self._calls)
         if not self._cluster:
             _take_replies_as_they_come(client)
 
@@ -156,6 +159,8 @@ class RedisLog:
         answer, *rest = (text.decode() for text in reply)
         if answer == "fenced":
             raise Fenced(f"{slot} is no longer ours: held by {self.holder(slot) or 'nobody'}")
+        if answer == "full":
+            raise LogFull(f"{slot} takes no more: {rest[0]}")
         if answer == "stale":
             raise StaleCursor(*rest)
         ms, first, newest = int(rest[0]), int(rest[1]), rest[2]

@@ -35,7 +35,7 @@ from events.tasks import (
     check_outputs,
 )
 
-ACQUIRE, COMMIT, TRYING = (Script(name) for name in ("acquire", "commit", "trying"))
+ACQUIRE, COMMIT, TRYING, JOIN = (Script(name) for name in ("acquire", "commit", "trying", "join"))
 Run = Callable[[Script, Sequence[str], Sequence[Any]], Any]
 Calls = Callable[[], AbstractContextManager[None]]
 
@@ -72,6 +72,7 @@ class RedisTasks:
                 doomed += [keys.requests(slot), *_snapshot_keys(slot)]
                 if outputs:
                     doomed += [keys.meta(slot), keys.last(slot), *keys.lanes(slot)]
+                    doomed += [keys.segments(slot), keys.spilled(slot), keys.kept(slot)]
                 self._client.delete(*doomed)
                 if not outputs:  # ids go on behind what stays
                     self._client.hdel(
@@ -85,6 +86,11 @@ class RedisTasks:
         with self._calls():
             for stream in streams:
                 self._client.sadd(keys.readers(stream.slot.namespace), f"{stream} {reader}")
+        by_slot: dict[Slot, list[str]] = {}
+        for stream in streams:
+            by_slot.setdefault(stream.slot, []).append(str(stream))
+        for names in by_slot.values():
+            self._run(JOIN, names, [reader])
 
     def leave(self, reader: str, streams: Collection[Stream]) -> None:
         for stream in streams:
@@ -126,7 +132,7 @@ class RedisTasks:
             pipeline = self._client.pipeline(transaction=True)
             for make in (keys.meta, keys.offsets, keys.state, keys.requests):
                 pipeline.hgetall(make(slot))
-            return _record(slot, *pipeline.execute())
+            return _record(slot, *map(_pairs, pipeline.execute()))
 
     def trying(self, claim: Claim, text: str) -> None:
         if self._run(TRYING, [keys.meta(claim.slot)], [claim.token, text]) != 1:
@@ -177,7 +183,7 @@ class RedisTasks:
             pipeline = self._client.pipeline(transaction=True)
             for key in keys.snapshot(slot, place):
                 pipeline.hgetall(key)
-            meta, offsets, state = pipeline.execute()
+            meta, offsets, state = map(_pairs, pipeline.execute())
         if not meta:
             raise LogError(f"{slot} has no snapshot at place {place}")
         return _record(slot, meta, offsets, state, {})
@@ -253,7 +259,7 @@ def _snapshot_keys(slot: Slot) -> list[str]:
 
 
 def _pairs(reply: Any) -> dict[bytes, bytes]:
-    """A hash inside a script's reply: a flat list, or a dict from newer protocols."""
+    """A hash inside the reply of a script or of a cluster's transaction is a flat list."""
     if isinstance(reply, dict):
         return cast("dict[bytes, bytes]", reply)
     return dict(zip(reply[::2], reply[1::2], strict=True))

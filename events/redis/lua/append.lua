@@ -2,8 +2,9 @@
 -- Append in order and move cursors, all or nothing: every check stands before the first write.
 -- KEYS: meta, cursors, last, critical, high, normal, low
 -- ARGV: token, number of cursors, {feed, expected, new}, {lane, type, key, data, cause, has_last, last}
-local meta = redis.call('HMGET', KEYS[1], 'token', 'ms', 'seq')
+local meta = redis.call('HMGET', KEYS[1], 'token', 'ms', 'seq', 'full')
 if not meta[1] or meta[1] == '' or meta[1] ~= ARGV[1] then return {'fenced'} end
+if meta[4] and meta[4] ~= '' then return {'full', meta[4]} end
 local cursors = tonumber(ARGV[2])
 for i = 0, cursors - 1 do
   local feed = ARGV[3 + i * 3]

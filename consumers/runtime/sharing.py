@@ -46,14 +46,34 @@ def shared_out(held: Mapping[Slot, str], workers: Collection[str]) -> dict[Slot,
 
 
 def share(held: Mapping[Slot, str], workers: Collection[str], me: str) -> frozenset[Slot]:
-    """The tasks that are mine to have: take what is missing, give up what is not among them."""
-    owners = shared_out(held, {*workers, me})
-    return frozenset(slot for slot, owner in owners.items() if owner == me)
+    """The tasks that are mine to have: take what is missing, give up what is not among them.
+
+    Tasks that different workers may take (`takes`) are shared out apart from each other.
+    """
+    everybody = sorted({*workers, me})
+    by_takers: dict[tuple[str, ...], dict[Slot, str]] = {}
+    for slot, holder in held.items():
+        takers = tuple(name for name in everybody if takes(name, slot.namespace))
+        by_takers.setdefault(takers, {})[slot] = holder
+    return frozenset(
+        slot
+        for takers, part in by_takers.items()
+        for slot, owner in shared_out(part, takers).items()
+        if owner == me
+    )
 
 
-def worker_name(holder: str) -> str:
-    """A name that no other worker has, now or later. `holder` tells people where it runs."""
-    return f"{holder}/{secrets.token_hex(4)}"
+def worker_name(holder: str, namespaces: Collection[str] = ()) -> str:
+    """A name that no other worker has, now or later. `holder` tells people where it runs; a
+    worker that runs for some namespaces alone names them, so that nobody leaves others to it."""
+    only = f"@{','.join(sorted(namespaces))}" if namespaces else ""
+    return f"{holder}/{secrets.token_hex(4)}{only}"
+
+
+def takes(worker: str, namespace: str) -> bool:
+    """Whether a worker takes tasks of a namespace, by its name."""
+    _, only, names = worker.rpartition("@")
+    return not only or namespace in names.split(",")
 
 
 @dataclass(slots=True)
@@ -86,6 +106,11 @@ class Members:
     def living(self) -> frozenset[str]:
         """Those that took part at the last look, and we."""
         return frozenset({self.me, *(name for name, seen in self._seen.items() if seen.proven)})
+
+    @property
+    def registered(self) -> frozenset[str]:
+        """Those on the list at the last look, whether they live or not, and we."""
+        return frozenset({self.me, *self._seen})
 
     def tend(self) -> bool:
         """Beat and look around when it is time to. True when somebody came or went."""

@@ -22,8 +22,10 @@ from events.log import (
     LogUnavailable,
     NewEntry,
     Slot,
+    WriterHeld,
 )
 from producers.report import Report
+from producers.tail_watch import LOOK_S, TailWatch
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +44,18 @@ class Outcome(Enum):
     """The cursor is neither where we left it nor where we sent it: read the feed's past again."""
 
 
+class LogRewound(LogError):
+    """The log lost entries that we had appended: feeds go on from the cursors it has now."""
+
+
 class Writer:
     """Appends to every partition of one namespace as the writer `source`.
 
     The whole cursor texts are remembered here, so that every append is a compare-and-set.
     Each feed belongs to one thread; different feeds may be appended at the same time.
+
+    When the log comes back without its tail (or without our claim), its cursors are taken over
+    and `rewinds` of the partition grows: every feed of it must go on from its cursor.
     """
 
     def __init__(
@@ -59,13 +68,20 @@ class Writer:
         report: Report,
         alive_within_s: float = ALIVE_WITHIN_S,
         beat_s: float = BEAT_S,
+        look_s: float = LOOK_S,
     ) -> None:
         self.log, self.namespace, self.partitions, self.holder = log, namespace, partitions, holder
         self._report = report
         self._alive_within_s, self._beat_s = alive_within_s, beat_s
         self._claims: dict[int, Claim] = {}
+        self._former: dict[Slot, str] = {}
+        """Who held a slot before us: what a log without its tail may say again."""
         self._account: Claim | None = None
         self._texts: dict[int, dict[str, str]] = {}
+        self._rewinds: dict[int, int] = {}
+        self._claiming = threading.Lock()
+        self._watch = TailWatch()
+        self._looks_every = max(1, round(look_s / beat_s))
         self._stop = threading.Event()
         self._beater: threading.Thread | None = None
         self.fenced: Fenced | None = None
@@ -90,6 +106,7 @@ class Writer:
             self._texts[partition] = dict(self.log.cursors(self.slot(partition)))
 
     def _claim(self, slot: Slot) -> Claim:
+        self._former[slot] = self.log.holder(slot)
         return self.log.claim(slot, self.holder, alive_within_s=self._alive_within_s)
 
     def claim_account(self, login: int, server: str) -> None:
@@ -114,16 +131,79 @@ class Writer:
         self._beater.start()
 
     def _beat(self, on_fenced: Callable[[], None]) -> None:
+        beats = 0
         while not self._stop.wait(self._beat_s):
+            beats += 1
             try:
-                for claim in [*self._claims.values(), *([self._account] if self._account else [])]:
-                    self.log.beat(claim)
-            except Fenced as error:
-                self._fence(error)
+                self._beat_once()
+                if beats % self._looks_every == 0:
+                    self._look_for_lost_tail()
+            except Fenced:
                 on_fenced()
                 return
             except LogError as error:
                 self._report.incident("log", str(error))
+
+    def _beat_once(self) -> None:
+        """Raises Fenced when somebody else lives in our place."""
+        for partition, claim in list(self._claims.items()):
+            try:
+                self.log.beat(claim)
+            except Fenced as error:
+                self._claim_again(partition, claim, error)
+        account = self._account
+        if account is not None:
+            try:
+                self.log.beat(account)
+            except Fenced as error:
+                self._account = self._claimed_again(account.slot, error)
+
+    def _look_for_lost_tail(self) -> None:
+        """Compare every cursor with the log's, also those of feeds that have nothing to append."""
+        for partition in list(self._claims):
+            ours = dict(self._texts[partition])
+            found = self.log.cursors(self.slot(partition))
+            if self._watch.astray(partition, ours, found):
+                self._rewound(partition, found)
+
+    def _claim_again(self, partition: int, lost: Claim, error: Fenced) -> None:
+        """Our claim is gone from the log. When nobody took the slot over, the claim was lost with
+        the log's tail: claim again. Raises Fenced otherwise, for good."""
+        with self._claiming:
+            if self._claims.get(partition) is not lost:
+                return  # another thread did it
+            if self.fenced is not None:
+                raise self.fenced
+            self.log.open_namespace(self.namespace, self.partitions)
+            self._claims[partition] = self._claimed_again(lost.slot, error)
+        self._rewound(partition, self.log.cursors(lost.slot))
+
+    def _claimed_again(self, slot: Slot, error: Fenced) -> Claim:
+        """Raises Fenced, for good, when somebody took the slot over."""
+        holder = self.log.holder(slot)
+        if holder in ("", self.holder, self._former.get(slot, "")):
+            try:
+                return self.log.claim(slot, self.holder, alive_within_s=self._alive_within_s)
+            except WriterHeld:
+                pass
+        self._fence(error)
+        raise error from None
+
+    def _rewound(self, partition: int, found: Mapping[str, str]) -> None:
+        self._texts[partition] = dict(found)
+        self._rewinds[partition] = self._rewinds.get(partition, 0) + 1
+        self._report.count("log_rewinds")
+        logger.warning(
+            "%s lost entries that were appended: going on from its cursors, what is lost is "
+            "pulled or sent again",
+            self.slot(partition),
+        )
+
+    def rewinds(self, partition: int | None = None) -> int:
+        """How often a partition (or any) was found without its tail."""
+        if partition is None:
+            return sum(self._rewinds.values())
+        return self._rewinds.get(partition, 0)
 
     def _fence(self, error: Fenced) -> None:
         if self.fenced is None:
@@ -139,17 +219,17 @@ class Writer:
     ) -> Appended:
         """Append entries and move the cursors of their feeds (feed -> new text), all or nothing.
 
-        Raises Fenced; and StaleCursor, LogUnavailable or LogError: then `settle`.
+        Raises Fenced; and StaleCursor, LogRewound, LogUnavailable or LogError: then `settle`.
         """
-        texts = self._texts[partition]
+        texts, claim = self._texts[partition], self._claims[partition]
         cursors = [
             CursorMove(feed, texts.get(feed, ""), new) for feed, new in (moves or {}).items()
         ]
         try:
-            appended = self.log.append(self._claims[partition], entries, cursors)
+            appended = self.log.append(claim, entries, cursors)
         except Fenced as error:
-            self._fence(error)
-            raise
+            self._claim_again(partition, claim, error)
+            raise LogRewound(f"{claim.slot} lost our claim, and was claimed again") from error
         texts.update(appended.cursors)
         self._report.count("entries_appended", len(entries))
         # Only this shows that the log is well: one that is full still answers everything else.
@@ -164,6 +244,7 @@ class Writer:
         found = self.log.cursors(self.slot(partition))
         texts = self._texts[partition]
         outcomes = {}
+        rewound = False
         for feed, new in moves.items():
             text = found.get(feed, "")
             if text == texts.get(feed, ""):
@@ -172,7 +253,10 @@ class Writer:
                 outcomes[feed] = Outcome.LANDED
             else:
                 outcomes[feed] = Outcome.FOREIGN
+                rewound |= _lies_before(text, texts.get(feed, ""))
             texts[feed] = text
+        if rewound:
+            self._rewound(partition, found)
         return outcomes
 
     def close(self) -> None:
@@ -196,6 +280,13 @@ def account_slot(login: int, server: str) -> Slot:
     readable = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:12]
     digest = blake2s(f"{login}@{server}".encode(), digest_size=4).hexdigest()
     return Slot(f"account-{login}-{readable}-{digest}"[:48], SOURCE, 0)
+
+
+def _lies_before(found: str, ours: str) -> bool:
+    """Whether the log's cursor lies before the one we left there. (An append that was given up
+    and took effect late left it behind ours.)"""
+    last, known = cursor_entry(found), cursor_entry(ours)
+    return known is not None and (last is None or last < known)
 
 
 def cursor_entry(text: str) -> EntryId | None:

@@ -113,6 +113,8 @@ class FaultProxy:
         self._replies_to_drop = 0
         self._requests_to_drop = 0
         self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.dropped = 0
@@ -128,6 +130,11 @@ class FaultProxy:
         with self._lock:
             self._requests_to_drop = count
 
+    def freeze(self) -> None:
+        """Hold back everything from now on; connections stay open. What was held is lost when
+        the proxy is cut or closed."""
+        self._flowing.clear()
+
     def cut(self) -> None:
         """Close every open connection."""
         with self._lock:
@@ -142,6 +149,7 @@ class FaultProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+        self._flowing.set()
         for thread in self._threads:
             thread.join(5)
 
@@ -174,6 +182,7 @@ class FaultProxy:
                 chunk = source.recv(1 << 16)
             except OSError:
                 chunk = b""
+            self._flowing.wait()
             if not chunk or self._drops(is_reply):
                 for one in (source, target):
                     with suppress(OSError):

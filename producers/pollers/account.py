@@ -62,6 +62,7 @@ class AccountPoller:
         self._conversions = Conversions(context)
         self._told = _Told()
         self._generation = -1
+        self._rewinds = 0
         self._empty_since: float | None = None
         self._next_at = 0.0
 
@@ -73,6 +74,8 @@ class AccountPoller:
         if self._connection.generation != self._generation:
             self._generation, self._empty_since = self._connection.generation, None
             self._told = _Told()
+        if self._context.writer.rewinds() != self._rewinds:  # the log may lack what was told
+            self._rewinds, self._told = self._context.writer.rewinds(), _Told()
         try:
             look = self._look()
             if look is not None:

@@ -19,6 +19,7 @@ class InstrumentPoller:
         self._connection = connection
         self._told: dict[str, Instrument] = {}
         self._generation = -1
+        self._rewinds = 0
         self._next_at = 0.0
 
     def start(self) -> None:
@@ -37,8 +38,12 @@ class InstrumentPoller:
         if not self._connection.up:
             return
         now = self._context.monotonic()
-        if self._connection.generation == self._generation and now < self._next_at:
+        rewinds = self._context.writer.rewinds()
+        known = (self._connection.generation, rewinds) == (self._generation, self._rewinds)
+        if known and now < self._next_at:
             return
+        if rewinds != self._rewinds:  # the log may lack what was told
+            self._rewinds, self._told = rewinds, {}
         try:
             for symbol, broker_symbol in self._context.symbols.items():
                 self._look(symbol, broker_symbol)

@@ -14,7 +14,7 @@ from producers.pollers.context import Context
 from producers.spool.file import SpoolFull, SpoolUnusable
 from producers.terminals.constants import COPY_TICKS_ALL
 from producers.terminals.interface import Priority, Reply, TerminalLost
-from producers.ticks.feed import FIRST_S, FeedState, Page, TickFeed
+from producers.ticks.feed import FIRST_S, REWIND_S, FeedState, Page, TickFeed
 from producers.ticks.log_windows import read_windows
 
 LOG_BACK_OFF_S = 1.0
@@ -50,6 +50,7 @@ class TickPoller:
         self._connection = connection
         self._flights: dict[Future[Reply], _Flight] = {}
         self._generation = 0
+        self._rewinds = {feed.partition: 0 for feed in feeds}
         self._log_retry_at = 0.0
         self._log_away_since: float | None = None
 
@@ -75,9 +76,11 @@ class TickPoller:
 
     def _prepare(self) -> None:
         """Settle what is open with the log, then notice gaps. Raises LogError."""
+        self._hear_of_rewinds()
         partitions = {feed.partition for feed in self.feeds if feed.state is not FeedState.READY}
         for partition in sorted(partitions):
             self._settle(partition)
+        self._hear_of_rewinds()
         if self._log_away_since is not None:
             away_s = self._context.monotonic() - self._log_away_since
             self._log_away_since = None
@@ -86,6 +89,16 @@ class TickPoller:
         if self._generation != self._connection.generation:
             first, self._generation = self._generation == 0, self._connection.generation
             self._begin_gap("producer_restart" if first else self._connection.former_reason)
+
+    def _hear_of_rewinds(self) -> None:
+        """Where the log lost its tail every feed goes on from the log's cursor."""
+        for partition, known in self._rewinds.items():
+            rewinds = self._context.writer.rewinds(partition)
+            if rewinds != known:
+                self._rewinds[partition] = rewinds
+                for feed in (feed for feed in self.feeds if feed.partition == partition):
+                    feed.rewound()
+                self._settle(partition)
 
     def _settle(self, partition: int) -> None:
         writer = self._context.writer
@@ -158,7 +171,9 @@ class TickPoller:
         """A symbol the log never saw: begin before the server's now, which the clock tells, or
         else the newest quote. Returns False while neither is known."""
         server_s = self._context.clock.now_s()
-        if feed.bulk:
+        if feed.known_s is not None:  # the log forgot the symbol, we did not
+            server_s = feed.known_s + FIRST_S - REWIND_S + self._context.options.backfill_s
+        elif feed.bulk:
             server_s = self._context.options.backfill_s + FIRST_S
         elif server_s is None:
             if not feed.quote:

@@ -28,6 +28,7 @@ class Sender:
     def __init__(self, spool: Spool, writer: Writer, report: Report) -> None:
         self._spool, self._writer, self._report = spool, writer, report
         self._rows: dict[int, int] = {}
+        self._rewinds: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -39,7 +40,9 @@ class Sender:
         self._thread.start()
 
     def _adopt(self, partition: int) -> None:
-        """Take the place to go on from out of the log's cursor."""
+        """Take the place to go on from out of the log's cursor. Where the log lost its tail
+        that lies behind what was sent: rows sent not long ago are kept, and go once more."""
+        self._rewinds[partition] = self._writer.rewinds(partition)
         spool_id, _, row = self._writer.cursor(partition, FEED).rpartition("@")[0].partition(":")
         at = int(row) if spool_id == self._spool.id and row.isdecimal() else 0
         self._spool.skip_to(at)
@@ -69,6 +72,8 @@ class Sender:
         return sum(self._send(partition) for partition in range(self._writer.partitions))
 
     def _send(self, partition: int) -> int:
+        if self._writer.rewinds(partition) != self._rewinds[partition]:
+            self._adopt(partition)
         row = self._rows[partition]
         waiting = self._spool.after(
             partition, row, count_max=SEND_ENTRIES_MAX, bytes_max=SEND_BYTES_MAX

@@ -90,6 +90,9 @@ class TickFeed:
         self.quote: tuple[object, ...] = ()
         self.newest_utc_ms: int | None = None
         """UTC time of the newest tick of the last page."""
+        self.known_s: int | None = None
+        """Server second up to which a log that now knows nothing of the symbol had its ticks."""
+        self._log_rewound = False
         self.sent: deque[Page] = deque()
         """Pages proposed and not known to be in the log, oldest first."""
         self._limits, self._entry_ticks_max = limits, entry_ticks_max
@@ -102,7 +105,9 @@ class TickFeed:
         self.again = True
         self.state = FeedState.READY
         self.newest_utc_ms = window.newest_utc_ms
-        self.cursor = None
+        former, self.cursor = self.cursor, None
+        if former is not None and former.hi_msc is not None:
+            self.known_s = former.hi_msc // 1000
         if window.text:
             self.cursor = TickCursor.resume(
                 window.text,
@@ -110,6 +115,9 @@ class TickFeed:
                 limits=self._limits,
                 twice_since_s=self._twice_since_s,
             )
+        if self._log_rewound:
+            self._log_rewound = False
+            self.begin_gap("log_rewound")
 
     def begin(self, server_s: int, log_end: EntryId) -> None:
         """A first start at this second of the server's clock; the log holds nothing of the
@@ -194,6 +202,12 @@ class TickFeed:
         self.sent.clear()
         self.state = FeedState.ASTRAY
         self.epoch += 1
+
+    def rewound(self) -> None:
+        """The log lost its tail: go on from what it has, and tell of the gap."""
+        self._log_rewound = True
+        self.ending = self.finished = False
+        self.astray()
 
     def begin_gap(self, reason: str) -> None:
         """The terminal (or the log) is back after a time in which nothing was seen."""

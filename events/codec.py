@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,6 +49,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 TICKS, TICKS_HISTORY, CANDLES, MARKS = "ticks", "ticks_history", "candles", "marks"
 PACKED_VERSIONS = {TICKS: 1, TICKS_HISTORY: 1, CANDLES: 1, MARKS: 1}
+TYPES_REMEMBERED_MAX = 256
 
 
 class UnknownEvent(ValueError):
@@ -78,24 +80,35 @@ def encode(event: AnyEvent, *, cause: str = "", history: bool = False) -> NewEnt
 
 def decode(entry: Entry) -> AnyEvent:
     """The event of an entry. Raises UnknownEvent or BadEvent, naming the entry."""
-    return decode_data(entry.type, entry.key, entry.data, place=entry.place)
+    try:
+        return _decode(entry.type, entry.key, entry.data)
+    except (UnknownEvent, BadEvent) as error:
+        raise type(error)(f"{entry.place}: {error}") from error.__cause__
 
 
 def decode_data(type_: str, key: str, data: bytes, *, place: str = "") -> AnyEvent:
     """`decode` for bytes that lie elsewhere (spool, archive, last-state cache)."""
+    try:
+        return _decode(type_, key, data)
+    except (UnknownEvent, BadEvent) as error:
+        raise type(error)(f"{place}: {error}") from error.__cause__
+
+
+def _decode(type_: str, key: str, data: bytes) -> AnyEvent:
     name, version = split_type(type_)
     try:
         if name in PACKED_VERSIONS:
             if version != PACKED_VERSIONS[name]:
-                raise UnknownEvent(f"{place}: {type_} is newer than this program: upgrade it")
+                raise UnknownEvent(f"{type_} is newer than this program: upgrade it")
             return _decode_packed(name, key, data)
-        return _decode_json(name, version, data, place)
+        return _decode_json(name, version, data)
     except UnknownEvent:
         raise
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise BadEvent(f"{place}: {type_} cannot be read: {error}") from error
+        raise BadEvent(f"{type_} cannot be read: {error}") from error
 
 
+@lru_cache(TYPES_REMEMBERED_MAX)
 def split_type(type_: str) -> tuple[str, int]:
     """`ticks.1` -> ("ticks", 1). Raises UnknownEvent."""
     name, dot, version = type_.rpartition(".")
@@ -113,10 +126,10 @@ def _decode_packed(name: str, key: str, data: bytes) -> AnyEvent:
     return TickBatch.from_bytes(key, data)
 
 
-def _decode_json(name: str, version: int, data: bytes, place: str) -> Event:
+def _decode_json(name: str, version: int, data: bytes) -> Event:
     kind = EVENT_TYPES.get(name)
     if kind is None or version > kind.VERSION or version < 1:
-        raise UnknownEvent(f"{place}: {name}.{version} is not known to this program: upgrade it")
+        raise UnknownEvent(f"{name}.{version} is not known to this program: upgrade it")
     if version == kind.VERSION:
         return kind.model_validate_json(data)
     fields: dict[str, Any] = json.loads(data)

@@ -51,6 +51,7 @@ WAKE_POLL_S = 0.002
 FOREIGN_TYPE = "foreign.0"
 """Given to entries that were not written by any log of ours."""
 
+_new = tuple.__new__
 _APPEND, _CLAIM, _BEAT, _POST = (Script(name) for name in ("append", "claim", "beat", "post"))
 
 
@@ -331,19 +332,31 @@ def _take_replies_as_they_come(client: Client) -> None:
 
 
 def _entries(stream: Stream, rows: Any) -> list[Entry]:
+    """Rows as entries. This runs for every entry that is ever read: tuples are made directly,
+    and what repeats (types, keys) is decoded once."""
     entries = []
+    texts = _Texts()
     for id_, row in rows:
         # A cluster's nodes answer with dicts: their clients are not ours to set up.
         fields = [part for pair in row.items() for part in pair] if isinstance(row, dict) else row
-        place = EntryId.parse(id_)
+        ms, _, seq = id_.partition(b"-")
+        place = _new(EntryId, (int(ms), int(seq)))
         try:
             cause = fields[7].decode() if len(fields) > 7 else ""
-            type_, key, data = fields[1].decode(), fields[3].decode(), fields[5]
+            entry = (stream, place, texts[fields[1]], texts[fields[3]], fields[5], cause)
         except (IndexError, UnicodeDecodeError):
             # Somebody else's entry must not stop the reading of ours: no codec knows this type.
-            cause, type_, key, data = "", FOREIGN_TYPE, "", b"\0".join(fields)
-        entries.append(Entry(stream, place, type_, key, data, cause))
+            entry = (stream, place, FOREIGN_TYPE, "", b"\0".join(fields), "")
+        entries.append(_new(Entry, entry))
     return entries
+
+
+class _Texts(dict[bytes, str]):
+    """Bytes that were decoded already."""
+
+    def __missing__(self, raw: bytes) -> str:
+        text = self[raw] = raw.decode()
+        return text
 
 
 def _fields(row: Any) -> dict[str, Any]:

@@ -176,3 +176,31 @@ class HandlerFailed(Event):
     @property
     def key(self) -> str:
         return self.place
+
+
+class OperatorAnswered(Event):
+    """What a task did when an operator asked it to retry or to drop an entry.
+
+    A dead letter is settled by the outcomes handled, dropped and skipped.
+    """
+
+    TYPE: ClassVar[str] = "operator_answered"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+
+    group: str
+    request: str
+    """Id of the request."""
+    action: str
+    """retry, drop."""
+    place: str
+    """`stream@id` of the entry."""
+    outcome: str
+    """handled; failed (it raised again); dropped (a dead letter was given up); skipped (a halted
+    task went on behind the entry); refused (why stands in `detail`)."""
+    detail: str = ""
+    by: str = ""
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.place

@@ -27,22 +27,31 @@ class Deed(StrEnum):
     """`place` failed and may not be skipped: its HandlerFailed was derived, offsets stay in front
     of it."""
     RESUMED = "resumed"
-    """A halted task goes on: `place` is the next entry it reads."""
+    """A halted task goes on: `place`, which it had halted in front of, was handled at last and
+    the offsets lie behind it. `told` is the operator's answer."""
     SKIPPED = "skipped"
-    """`place` was passed over unhandled; the offsets lie behind it."""
+    """`place`, which the task had halted in front of, was passed over unhandled; the offsets lie
+    behind it. `told` is the operator's answer."""
     QUARANTINED = "quarantined"
-    """`place` was passed over unhandled, with a HandlerFailed that tells of the processes it
-    ended; the offsets lie behind it."""
+    """`place` was not handled, since it ended processes; its HandlerFailed says `told`. The
+    offsets lie behind it, unless its type halts the task: then HALTED follows."""
     RETRIED = "retried"
-    """`place`, passed over long ago, was handled now, with the state of now."""
+    """`place` was handled now, with the state of now, and the offsets do not move: it was passed
+    over long ago, or the task halted in front of it and still does. `told` is the answer."""
     SETTLED = "settled"
-    """The dead letter of `place` was dropped; nothing was handled."""
+    """The dead letter of `place` was dropped; nothing was handled. `told` is the answer."""
+    REFUSED = "refused"
+    """A request could not be carried out; nothing was handled. `told` is the answer."""
     UPGRADED = "upgraded"
     """The state was derived again by other code; `told` names the version before."""
 
 
 class Note(NamedTuple):
-    """One deed. Those of a commit are done in their order, after the entries it moved over."""
+    """One deed. Those of a commit are done in their order, after the entries it moved over.
+
+    Where an operator asked for it, `told` is the JSON of the OperatorAnswered that is derived
+    last.
+    """
 
     deed: Deed
     place: str = ""

@@ -74,6 +74,10 @@ class TaskRun:
         self._commit(entries[: batch.handled], batch)
         return Step(batch.handled, len(batch.outputs), batch.failed, batch.halted)
 
+    def halt(self, reason: str) -> None:
+        """Stand still, durably, until an operator says how to go on."""
+        self._commit((), Batch(halted=reason))
+
     def wait(self, block_ms: int) -> None:
         """Sleep until something may be there."""
         self._reading.wait(self.ends, block_ms)

@@ -13,6 +13,9 @@ from events.log import Claim, Entry, EntryId, Log, Stream
 from events.offset import Offset
 from events.tasks import Commit, OffsetChange, TaskRecord
 
+MIRROR_ALL_EVERY = 10
+"""Of so many looks at the mirror, one shows every offset again, moved or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -49,6 +52,7 @@ class TaskRun:
         self._durable = dict(record.offsets)
         self._offsets = {stream: self._begun(record, stream) for stream in spec.inputs}
         self._mirrored: dict[Stream, Offset] = {}
+        self._mirrors = 0
 
     @property
     def offsets(self) -> Mapping[Stream, Offset]:
@@ -83,7 +87,13 @@ class TaskRun:
         self._reading.wait(self.ends, block_ms)
 
     def mirror(self) -> None:
-        """Show the durable offsets to operators, outside of any commit (about once a second)."""
+        """Show the durable offsets to operators, outside of any commit (about once a second).
+
+        Now and then all of them: a former owner that woke up late may have shown older ones.
+        """
+        self._mirrors += 1
+        if self._mirrors % MIRROR_ALL_EVERY == 0:
+            self._mirrored.clear()
         for stream, offset in self._offsets.items():
             if self._mirrored.get(stream) != offset:
                 self._log.mirror(self.spec.reader, stream, offset.last, offset.entries)

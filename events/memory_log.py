@@ -248,6 +248,14 @@ class MemoryLog:
     def stream(self, stream: Stream) -> StreamState:
         return self._streams.setdefault(stream, StreamState())
 
+    def cut(self, stream: Stream, last: EntryId) -> list[Entry]:
+        """Take away and return everything after `last`."""
+        state = self.stream(stream)
+        keep = bisect_right(state.ids, last)
+        tail = state.entries[keep:]
+        del state.ids[keep:], state.entries[keep:]
+        return tail
+
     def drop(self, stream: Stream) -> None:
         """Forget a stream and all its entries."""
         self._streams.pop(stream, None)

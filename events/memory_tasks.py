@@ -18,7 +18,6 @@ from events.log import (
     LogError,
     Slot,
     Stream,
-    check_sizes,
     checked_name,
 )
 from events.offset import Offset
@@ -135,7 +134,6 @@ class MemoryTasks:
 
     def commit(self, commit: Commit) -> None:
         check_outputs(commit)
-        check_sizes([output.entry for output in commit.outputs])
         with self._log.changed:
             task = self._task(commit.claim.slot)
             self.check_token(commit.claim)
@@ -187,6 +185,28 @@ class MemoryTasks:
         if commit.snapshot is not None:
             task.snapshots[commit.snapshot] = dataclasses.replace(task.record, requests={})
             task.journal = [row for row in task.journal if row.commit >= commit.journal_from]
+
+    def rewind(self, claim: Claim, to: TaskRecord) -> int:
+        with self._log.changed:
+            self.check_token(claim)
+            slot, task, removed = claim.slot, self._task(claim.slot), 0
+            for stream in slot.streams():
+                for entry in self._log.cut(stream, to.newest):
+                    self._log.slot(slot).last.pop((entry.type, entry.key), None)
+                    removed += 1
+            requests = task.record.requests
+            task.record = dataclasses.replace(
+                to, slot=slot, attempts=0, trying="", halted="", requests=requests
+            )
+            task.journal = [row for row in task.journal if row.commit <= to.commits]
+            task.snapshots = {
+                place: record
+                for place, record in task.snapshots.items()
+                if record.commits <= to.commits
+            }
+            held = self._log.slot(slot)
+            held.token = held.holder = ""
+            return removed
 
     def journal(self, slot: Slot, *, after: int = 0, count_max: int) -> list[JournalRow]:
         with self._log.changed:

@@ -11,11 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from events.log import Claim, EntryId, LogError, NewEntry, Slot, Stream
+from events.log import Claim, EntryId, LogError, NewEntry, Slot, Stream, check_sizes
 from events.offset import Offset
 
 SNAPSHOTS_MAX = 8
 """Snapshots kept per task, in a ring."""
+COMMIT_OUTPUTS_MAX = 2_000
+"""Outputs of one commit; more are refused (OversizedEntry)."""
 NOTHING_DERIVED = EntryId(0, 0)
 """The newest output id of a task that derived nothing yet."""
 
@@ -173,6 +175,15 @@ class Tasks(Protocol):
         was written). After LogUnavailable the outcome is unknown: acquire and reload."""
         ...
 
+    def rewind(self, claim: Claim, to: TaskRecord) -> int:
+        """Put an owned task back to what a snapshot says, or to an empty record, in one step.
+
+        What it derived, journalled and copied since is taken away, so that the same can be
+        derived anew; the task is released and no longer halted. Requests stay. Returns how many
+        outputs were taken away. Raises Fenced.
+        """
+        ...
+
     def journal(self, slot: Slot, *, after: int = 0, count_max: int) -> list[JournalRow]:
         """Rows of commits with a number > `after`, oldest first."""
         ...
@@ -207,7 +218,8 @@ class Tasks(Protocol):
 
 
 def check_outputs(commit: Commit) -> None:
-    """Raises StaleOutput unless the output ids follow `newest` without a gap."""
+    """Raises OversizedEntry, or StaleOutput unless the output ids follow `newest` without a gap."""
+    check_sizes([output.entry for output in commit.outputs], entries_max=COMMIT_OUTPUTS_MAX)
     newest = commit.newest
     for output in commit.outputs:
         if output.id.ms < newest.ms or output.id.seq != newest.seq + 1:

@@ -16,12 +16,12 @@ from events.log import (
     LogError,
     Slot,
     Stream,
-    check_sizes,
     checked_name,
 )
 from events.offset import Offset
 from events.redis import keys
 from events.redis.connect import Client
+from events.redis.rewind import rewind
 from events.redis.scripts import Script
 from events.tasks import (
     SNAPSHOTS_MAX,
@@ -140,7 +140,6 @@ class RedisTasks:
 
     def commit(self, commit: Commit) -> None:
         check_outputs(commit)
-        check_sizes([output.entry for output in commit.outputs])
         slot = commit.claim.slot
         names = [
             keys.meta(slot), keys.offsets(slot), keys.state(slot), keys.last(slot),
@@ -155,6 +154,9 @@ class RedisTasks:
             raise StaleOffset(slot, *reply[1:])
         if reply[0] == "output":
             raise StaleOutput(f"{slot}: outputs after {reply[1]} would not follow {reply[2]}")
+
+    def rewind(self, claim: Claim, to: TaskRecord) -> int:
+        return rewind(self._client, self._run, self._calls, claim, to)
 
     def journal(self, slot: Slot, *, after: int = 0, count_max: int) -> list[JournalRow]:
         with self._calls():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from events.log import BEGIN, Claim, EntryId, Fenced, Lane, Log, LogError, NewEntry, Slot
+from events.memory_log import MemoryLog
 from events.offset import Offset, checksum_of
 from events.tasks import Commit, OffsetChange, Output, StaleOffset, StaleOutput, TaskRecord
 
@@ -221,3 +224,64 @@ def test_a_checksum_tells_entries_apart(log: Log) -> None:
     log.append(claim, [NewEntry(Lane.NORMAL, "t.1", "k", b"x", cause) for cause in ("", "a", "")])
     first, second, third = log.between(NORMAL, count_max=3)
     assert checksum_of(first) == checksum_of(third) != checksum_of(second)
+
+
+def skip_stand_in(log: Log) -> None:
+    if not isinstance(log, MemoryLog) and getattr(log, "volatile", False):
+        pytest.skip("the stand-in for Redis knows no XSETID")
+
+
+def test_a_rewound_task_is_what_it_was_and_derives_the_same_ids_again(log: Log) -> None:
+    skip_stand_in(log)
+    claim, record = acquired(log)
+    first = Commit(
+        claim, record.newest, moved(1), {"a": b"1"},
+        outputs=[output(9, 1), output(9, 2, lane=Lane.HIGH, last=b"L")],
+        journal=b"J1", version="1", snapshot=0,
+    )  # fmt: skip
+    log.tasks.commit(first)
+    then = log.tasks.snapshot(SLOT, 0)
+    log.mirror("persist.0", SLOT.stream(Lane.NORMAL), EntryId(9, 1), 1)
+    more = {NORMAL: OffsetChange(then.offsets[NORMAL], Offset(EntryId(6, 0), 2, 5))}
+    second = Commit(
+        claim, then.newest, more, {"a": b"2", "b": b"2"},
+        outputs=[output(9, 3), output(10, 4, lane=Lane.HIGH, last=b"M")],
+        journal=b"J2", version="1", snapshot=1, halted="a reason",
+    )  # fmt: skip
+    log.tasks.commit(second)
+    after = log.tasks.peek(SLOT)
+    high_after = log.between(SLOT.stream(Lane.HIGH), count_max=9)
+    log.tasks.ask(SLOT, "r", b"stays")
+    assert log.tasks.rewind(claim, then) == 2
+    with pytest.raises(Fenced):
+        log.tasks.rewind(claim, then)
+    back = log.tasks.peek(SLOT)
+    assert (back.offsets, back.state, back.newest) == (then.offsets, then.state, then.newest)
+    assert (back.commits, back.halted, dict(back.requests)) == (1, "", {"r": b"stays"})
+    assert [info.commit for info in log.tasks.snapshots(SLOT)] == [1]
+    assert log.tasks.journal(SLOT, count_max=9) == [(1, b"J1")]
+    assert [e.id for e in log.between(SLOT.stream(Lane.NORMAL), count_max=9)] == [EntryId(9, 1)]
+    info = log.info(SLOT.stream(Lane.HIGH))
+    assert (info.length, info.entries_added, info.last_id) == (1, 1, EntryId(9, 2))
+    assert log.groups(SLOT.stream(Lane.NORMAL))["persist.0"].offset == EntryId(9, 1)
+    assert log.last_states(SLOT) == {}
+    claim, record = acquired(log)
+    assert record.attempts == 0
+    log.tasks.commit(dataclasses.replace(second, claim=claim))
+    again = log.tasks.peek(SLOT)
+    assert (again.offsets, again.state, again.newest) == (after.offsets, after.state, after.newest)
+    assert log.between(SLOT.stream(Lane.HIGH), count_max=9) == high_after
+
+
+def test_a_task_rewound_to_its_beginning_is_new(log: Log) -> None:
+    skip_stand_in(log)
+    claim, record = acquired(log)
+    log.tasks.commit(
+        Commit(claim, record.newest, moved(1), {"a": b"1"}, outputs=[output(9, 1)], journal=b"J")
+    )
+    assert log.tasks.rewind(claim, TaskRecord(SLOT, {}, {}, BEGIN, 0, "")) == 1
+    assert log.info(SLOT.stream(Lane.NORMAL)).length == 0
+    claim, record = acquired(log)
+    assert (dict(record.offsets), dict(record.state), record.newest) == ({}, {}, BEGIN)
+    log.tasks.commit(Commit(claim, BEGIN, moved(1), outputs=[output(3, 1)], journal=b"J"))
+    assert log.tasks.journal(SLOT, count_max=9) == [(1, b"J")]

@@ -328,10 +328,10 @@ class Log(Protocol):
     def close(self) -> None: ...
 
 
-def check_sizes(entries: Sequence[NewEntry]) -> None:
+def check_sizes(entries: Sequence[NewEntry], *, entries_max: int = APPEND_ENTRIES_MAX) -> None:
     """Raises OversizedEntry for what no append takes."""
-    if len(entries) > APPEND_ENTRIES_MAX:
-        raise OversizedEntry(f"{len(entries)} entries in one append: at most {APPEND_ENTRIES_MAX}")
+    if len(entries) > entries_max:
+        raise OversizedEntry(f"{len(entries)} entries in one append: at most {entries_max}")
     for entry in entries:
         if len(entry.data) > ENTRY_BYTES_MAX:
             raise OversizedEntry(

@@ -6,24 +6,31 @@ outputs go differs.
 
 from __future__ import annotations
 
-import re
-import traceback
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
+from consumers.failures.failure import failure, tidy
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
-from consumers.runtime.state import State
-from events.codec import AnyEvent, BadEvent, UnknownEvent, decode, encode, split_type
-from events.log import Entry, EntryId
+from consumers.runtime.state import State, UnstorableState
+from events.candles import CandleBatch
+from events.codec import EVENT_TYPES, AnyEvent, UnknownEvent, decode, encode, split_type
+from events.event import Event
+from events.log import ENTRY_BYTES_MAX, Entry, EntryId, OversizedEntry
+from events.marks import Marks
 from events.operations import HandlerFailed
-from events.tasks import Output, TaskRecord
+from events.tasks import COMMIT_OUTPUTS_MAX, Output, TaskRecord
+from events.ticks import TickBatch
 
-TRACEBACK_LINES_MAX = 12
-ERROR_CHARS_MAX = 500
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
-_OWN_FILE = PurePath(__file__).name
+OUTPUTS_PER_ENTRY_MAX = 1_000
+"""More from one entry is a failure of the handler; a generator without end is one, too."""
+OUTPUT_BYTES_PER_ENTRY_MAX = 2 * ENTRY_BYTES_MAX
+OUTPUTS_AIM = COMMIT_OUTPUTS_MAX - OUTPUTS_PER_ENTRY_MAX
+"""A batch ends behind the entry with which it has so many: then no commit is ever too large."""
+OUTPUT_BYTES_AIM = 8 * 1024 * 1024
+_PACKED = (TickBatch, CandleBatch, Marks)
 
 
 @dataclass(slots=True)
@@ -31,16 +38,25 @@ class Batch:
     """What was handled so far of some entries."""
 
     outputs: list[Output] = field(default_factory=list)
+    output_bytes: int = 0
     handled: int = 0
     failed: int = 0
     halted: str = ""
+
+    @property
+    def full(self) -> bool:
+        return len(self.outputs) >= OUTPUTS_AIM or self.output_bytes >= OUTPUT_BYTES_AIM
+
+
+class TooMuchDerived(ValueError):
+    """One entry led to more events than a commit takes. Names the limit."""
 
 
 class _Failed(Exception):
     """Handling `entries[index]` raised."""
 
-    def __init__(self, index: int, error: Exception) -> None:
-        super().__init__(str(error))
+    def __init__(self, index: int, error: BaseException) -> None:
+        super().__init__(index)
         self.index, self.error = index, error
 
 
@@ -56,6 +72,7 @@ class Deriving:
         self.newest = record.newest
         """Id of the newest output that is durable."""
         self.handler: Handler = group.make(record)
+        self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
 
     @property
     def version(self) -> str:
@@ -65,86 +82,142 @@ class Deriving:
     def state(self) -> State:
         return self.handler.state
 
-    def handle(self, entries: Sequence[Entry], urgent: Callable[[], bool] = lambda: False) -> Batch:
+    def handle(
+        self,
+        entries: Sequence[Entry],
+        urgent: Callable[[], bool] = lambda: False,
+        *,
+        halts: bool = True,
+    ) -> Batch:
         """Handle what can be handled, in order; `Batch.handled` tells how many that were.
 
         An entry that raises is tried no second time: state and handler go back to what is
         durable, those before it are handled again, and in its place stands HandlerFailed.
-        `urgent` is asked between entries: when it says so, the batch ends there.
+        `urgent` is asked between entries: when it says so, the batch ends there. Without `halts`
+        nothing that fails halts the task.
         """
         try:
-            return self._handle(entries, urgent)
+            return self._attempt(entries, urgent, halts=halts)
         except _Failed as failed:
-            failure = failed
+            found = failed
         while True:
             self._reload()
+            before = entries[: found.index]
             try:
-                batch = self._handle(entries[: failure.index], lambda: False)
+                batch = self._attempt(before, lambda: False, halts=halts)
             except _Failed as failed:
-                failure = failed
+                found = failed
                 continue
-            self._bury(entries[failure.index], failure.error, batch)
-            return batch
+            short_of_memory = isinstance(found.error, MemoryError) and before
+            if not short_of_memory and batch.handled == len(before):
+                self._bury(entries[found.index], found.error, batch, halts=halts)
+            return batch  # where memory was short the entry comes again, alone
+
+    def condemn(self, entry: Entry, error: str) -> Batch:
+        """HandlerFailed in place of what an entry would lead to, without asking the handler."""
+        batch = Batch()
+        self._bury(entry, error, batch, halts=True)
+        return batch
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether the handler is asked at all about entries of this type."""
+        wanted = self.group.handler.types
+        return not wanted or entry.type.rpartition(".")[0] in wanted
 
     def changes(self) -> tuple[dict[str, bytes], list[str]]:
         """What a commit has to write of the state: new values, keys that are gone."""
-        return self.state.changes()
+        return self._changes
 
     def settle(self, batch: Batch, changed: Mapping[str, bytes], removed: list[str]) -> None:
         """Outputs and state are durable now."""
         self.state.settle(changed, removed)
+        self._changes = ({}, [])
         if batch.outputs:
             self.newest = batch.outputs[-1].id
 
-    def _handle(self, entries: Sequence[Entry], urgent: Callable[[], bool]) -> Batch:
+    def _attempt(
+        self, entries: Sequence[Entry], urgent: Callable[[], bool], *, halts: bool
+    ) -> Batch:
+        """Handle and pack the state. Raises _Failed."""
+        batch = self._handle(entries, urgent, halts=halts)
+        try:
+            self._changes = self.state.changes()
+        except UnstorableState:  # find the entry that led to it
+            self._reload()
+            batch = self._handle(entries[: batch.handled], lambda: False, halts=halts, pack=True)
+            self._changes = self.state.changes()
+        return batch
+
+    def _handle(
+        self,
+        entries: Sequence[Entry],
+        urgent: Callable[[], bool],
+        *,
+        halts: bool,
+        pack: bool = False,
+    ) -> Batch:
         batch = Batch()
-        handle, wanted = self.handler.handle, self.group.handler.types
         for index, entry in enumerate(entries):
-            if batch.handled and urgent():
+            if batch.handled and (batch.full or urgent()):
                 break
             batch.handled += 1
-            if wanted and entry.type.rpartition(".")[0] not in wanted:
+            if not self.wants(entry):
                 continue
             try:
                 event = decode(entry)
-            except (UnknownEvent, BadEvent) as error:
+            except Exception as error:  # of any kind: the bytes may be anything
                 batch.handled -= 1
-                self._bury(entry, error, batch)
+                self._bury(entry, error, batch, halts=halts)
                 if batch.halted:
                     break
                 continue
             try:
-                for derived in handle(event):
-                    self.derive(derived, entry, batch)
-            except Exception as error:
+                self._derive_all(event, entry, batch)
+                if pack:
+                    self.state.changes()
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and _from_the_keyboard():
+                    raise
                 raise _Failed(index, error) from error
         return batch
+
+    def _derive_all(self, event: AnyEvent, entry: Entry, batch: Batch) -> None:
+        derived = self.handler.handle(event)
+        if derived is None:
+            raise TypeError("handle() gave None: yield events, or return ()")
+        outputs_max = len(batch.outputs) + OUTPUTS_PER_ENTRY_MAX
+        bytes_max = batch.output_bytes + OUTPUT_BYTES_PER_ENTRY_MAX
+        for each in derived:
+            if len(batch.outputs) == outputs_max:
+                raise TooMuchDerived(f"more than {OUTPUTS_PER_ENTRY_MAX} events from one entry")
+            check_derivable(each)
+            self.derive(each, entry, batch)
+            if batch.output_bytes > bytes_max:
+                raise TooMuchDerived(
+                    f"more than {OUTPUT_BYTES_PER_ENTRY_MAX} bytes of events from one entry"
+                )
 
     def derive(self, event: AnyEvent, cause: Entry, batch: Batch) -> None:
         """Add an output behind those there are, at the id it must get."""
         newest = batch.outputs[-1].id if batch.outputs else self.newest
         id_ = EntryId(max(newest.ms, cause.id.ms), newest.seq + 1)
-        batch.outputs.append(Output(id_, encode(event, cause=cause.place)))
+        entry = encode(event, cause=cause.place)
+        if len(entry.data) > ENTRY_BYTES_MAX:
+            raise OversizedEntry(
+                f"{entry.type}: {len(entry.data)} bytes, at most {ENTRY_BYTES_MAX}"
+            )
+        batch.outputs.append(Output(id_, entry))
+        batch.output_bytes += len(entry.data) + len(entry.key.encode())
 
-    def _bury(self, entry: Entry, error: Exception, batch: Batch) -> None:
+    def _bury(self, entry: Entry, error: BaseException | str, batch: Batch, *, halts: bool) -> None:
         """HandlerFailed in place of what the entry would have led to; where it may not be
         skipped, the task halts in front of it."""
-        halts = _name(entry) in self.group.handler.halts_on
-        text = _ADDRESS.sub("0x-", f"{type(error).__name__}: {error}")[:ERROR_CHARS_MAX]
-        failed = HandlerFailed(
-            event_time_ms=entry.id.ms,
-            group=self.group.name,
-            place=entry.place,
-            entry_type=entry.type,
-            error=text,
-            traceback=_frames(error),
-            code_version=self.version,
-            halted=halts,
-        )
+        halts = halts and _name(entry) in self.group.handler.halts_on
+        failed = failure(entry, error, group=self.group.name, version=self.version, halts=halts)
         self.derive(failed, entry, batch)
         batch.failed += 1
         if halts:
-            batch.halted = f"{entry.place} ({entry.type}) may not be skipped: {text}"
+            batch.halted = halt_text(failed)
         else:
             batch.handled += 1
 
@@ -152,10 +225,33 @@ class Deriving:
         """State and handler as they are durable."""
         state = self.handler.state
         state.discard()
+        self._changes = ({}, [])
         made = self.group.handler(**self.group.parameters)
         made.state = state
         made.setup()
         self.handler = made
+
+
+def check_derivable(event: object) -> None:
+    """Raises TypeError for what no reader of the log would understand."""
+    if isinstance(event, Event):
+        if EVENT_TYPES.get(event.TYPE) is not type(event):
+            raise TypeError(
+                f"{type(event).__name__} is no event of the log: its TYPE is not in EVENT_TYPES"
+            )
+    elif not isinstance(event, _PACKED):
+        raise TypeError(f"handle() gave {type(event).__name__}, which is no event")
+
+
+def halt_text(failed: HandlerFailed) -> str:
+    """Why a task stands still; `halted_at` reads the place back."""
+    return tidy(f"{failed.place} ({failed.entry_type}) may not be skipped: {failed.error}")
+
+
+def halted_at(text: str) -> str:
+    """The place of the entry a task halted in front of; "" when it halted for another reason."""
+    place, _, rest = text.partition(" ")
+    return place if "@" in place and "may not be skipped" in rest else ""
 
 
 def _name(entry: Entry) -> str:
@@ -165,12 +261,9 @@ def _name(entry: Entry) -> str:
         return entry.type
 
 
-def _frames(error: Exception) -> str:
-    """Where it happened, without folders: the same text wherever the program lies."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [
-        f"{frame.filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.lineno} in {frame.name}"
-        for frame in frames
-    ]
-    kept = [line for line in lines if not line.startswith(f"{_OWN_FILE}:")]
-    return "\n".join(kept[-TRACEBACK_LINES_MAX:])
+def _from_the_keyboard() -> bool:
+    """Whether an interrupt can be a person's: else the handler raised it."""
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgpack
 
+VALUE_BYTES_MAX = 16 * 1024 * 1024
+"""Largest value of one key, packed."""
+
 
 class UnstorableState(TypeError):
     """A handler put something into its state that cannot be stored. Names the key."""
@@ -81,10 +84,16 @@ class State(MutableMapping[str, Any]):
 
 def _pack(key: str, value: Any) -> bytes:
     try:
+        key.encode()
         packed: bytes = msgpack.packb(value, strict_types=True)
     except (TypeError, ValueError, OverflowError) as error:
         raise UnstorableState(
             f"state {key!r} cannot be stored ({error}): use None, bool, int, float, str, bytes, "
             "list and dict"
         ) from error
+    if len(packed) > VALUE_BYTES_MAX:
+        raise UnstorableState(
+            f"state {key!r} has {len(packed)} bytes, at most {VALUE_BYTES_MAX}: keep it under "
+            "several keys, or keep less"
+        )
     return packed

@@ -1,0 +1,1 @@
+"""What becomes of entries that a handler cannot bear: dead letters, halts, quarantine."""

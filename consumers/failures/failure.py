@@ -1,0 +1,69 @@
+"""The dead letter: what is told of an entry that a handler could not bear."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import PurePath
+from traceback import walk_tb
+from types import TracebackType
+
+from events.log import Entry
+from events.operations import HandlerFailed
+
+TRACEBACK_LINES_MAX = 12
+ERROR_CHARS_MAX = 500
+TYPE_CHARS_MAX = 100
+FRAMES_MAX = 2_000
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
+_RUNTIME_FILES = {"deriving.py", "failure.py"}
+
+
+def failure(
+    entry: Entry, error: BaseException | str, *, group: str, version: str, halts: bool
+) -> HandlerFailed:
+    """HandlerFailed for an entry: the same text on every machine and in every run."""
+    return HandlerFailed(
+        event_time_ms=entry.id.ms,
+        group=group,
+        place=entry.place,
+        entry_type=tidy(entry.type, TYPE_CHARS_MAX),
+        error=error if isinstance(error, str) else told(error),
+        traceback="" if isinstance(error, str) else frames(error),
+        code_version=version,
+        halted=halts,
+    )
+
+
+def told(error: BaseException) -> str:
+    """Name and text of an error, without what differs from run to run."""
+    try:
+        text = str(error)
+    except Exception as odd:  # whatever a class of the handler's makes of it
+        text = f"(its text cannot be had: {type(odd).__name__})"
+    return tidy(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def tidy(text: str, chars_max: int = ERROR_CHARS_MAX) -> str:
+    """Text that JSON and a database take, of bounded length, without addresses of objects."""
+    kept = text[: chars_max * 2].encode("utf-8", "backslashreplace").decode()
+    return _ADDRESS.sub("0x-", kept)[:chars_max]
+
+
+def frames(error: BaseException) -> str:
+    """Where it happened, without folders. The innermost calls; of endless recursion, whose depth
+    says nothing, the outermost."""
+    lines = []
+    for name, line in islice(_frames(error.__traceback__), FRAMES_MAX):
+        if name not in _RUNTIME_FILES:
+            lines.append(line)
+    deep = isinstance(error, RecursionError)
+    return "\n".join(lines[:TRACEBACK_LINES_MAX] if deep else lines[-TRACEBACK_LINES_MAX:])
+
+
+def _frames(found: TracebackType | None) -> list[tuple[str, str]]:
+    rows = []
+    for frame, line in walk_tb(found):
+        file = PurePath(frame.f_code.co_filename.replace("\\", "/")).name
+        rows.append((file, tidy(f"{file}:{line} in {frame.f_code.co_name}")))
+    return rows

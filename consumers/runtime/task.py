@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.journal import JournalStep
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
+from consumers.runtime.rederive.snapshots import Snapshots
+from consumers.runtime.rederive.starts import began
 from events.log import Claim, Entry, EntryId, Log, Stream
 from events.offset import Offset
 from events.tasks import Commit, OffsetChange, TaskRecord
@@ -43,6 +46,7 @@ class TaskRun:
         record: TaskRecord,
         *,
         entries_max: int = BATCH_ENTRIES_MAX,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec, self.claim, self.halted = spec, claim, record.halted
         self._log = log
@@ -53,6 +57,11 @@ class TaskRun:
         self._offsets = {stream: self._begun(record, stream) for stream in spec.inputs}
         self._mirrored: dict[Stream, Offset] = {}
         self._mirrors = 0
+        self._begun_late = set(self._offsets.keys() - self._durable.keys())
+        self._commits = record.commits
+        self._snapshots = Snapshots(
+            log, spec, group.handler.order, self._deriving.version, monotonic=monotonic
+        )
 
     @property
     def offsets(self) -> Mapping[Stream, Offset]:
@@ -113,20 +122,30 @@ class TaskRun:
     def _commit(self, entries: Sequence[Entry], batch: Batch) -> None:
         moves = self._moves(entries)
         changed, removed = self._deriving.changes()
-        journal = None
-        if self._journals and moves:
-            ends = {stream: change.new.last for stream, change in moves.items()}
-            journal = JournalStep(self._deriving.version, ends).to_bytes()
+        snapshot = self._snapshots.due(self._commits + 1)
         self._log.tasks.commit(
             Commit(
                 self.claim, self._deriving.newest, moves, changed, removed, batch.outputs,
-                journal=journal, version=self._deriving.version, halted=batch.halted,
+                journal=self._row(moves), version=self._deriving.version, halted=batch.halted,
+                snapshot=snapshot.place if snapshot else None,
+                journal_from=snapshot.journal_from if snapshot else 0,
             )
         )  # fmt: skip
         for stream, change in moves.items():
             self._durable[stream] = self._offsets[stream] = change.new
+        self._commits += 1
+        self._begun_late.clear()
         self._deriving.settle(batch, changed, removed)
         self.halted = batch.halted
+
+    def _row(self, moves: Mapping[Stream, OffsetChange]) -> bytes | None:
+        """What the journal has to tell of a commit. A row with notes names every input."""
+        notes = () if self._commits else began(self._deriving.newest, self._offsets)
+        if not notes and not (self._journals and moves):
+            return None
+        ends = self.ends if notes else {}
+        ends |= {stream: change.new.last for stream, change in moves.items()}
+        return JournalStep(self._deriving.version, ends, notes).to_bytes()
 
     def _moves(self, entries: Sequence[Entry]) -> dict[Stream, OffsetChange]:
         counts: dict[Stream, int] = {}
@@ -134,10 +153,6 @@ class TaskRun:
         for entry in entries:
             counts[entry.stream] = counts.get(entry.stream, 0) + 1
             newest[entry.stream] = entry
-        return {
-            stream: OffsetChange(
-                self._durable.get(stream, Offset()),
-                self._offsets[stream].after(entry, counts[stream]),
-            )
-            for stream, entry in newest.items()
-        }
+        new = {s: at for s in self._begun_late if (at := self._offsets[s]) != Offset()}
+        new |= {s: self._offsets[s].after(entry, counts[s]) for s, entry in newest.items()}
+        return {s: OffsetChange(self._durable.get(s, Offset()), to) for s, to in new.items()}

@@ -1,0 +1,122 @@
+"""Drives a handler through turns, honouring what was done to its task beside reading on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from consumers.runtime.deriving import Batch, Deriving
+from consumers.runtime.journal import Deed, Note
+from consumers.runtime.rederive.feed import ReplayImpossible, Turn
+from events.log import Entry, EntryId, Log, Stream
+from events.operations import HandlerFailed
+from events.tasks import Output
+
+LEFT_OUT = frozenset({Deed.SKIPPED, Deed.QUARANTINED})
+
+
+class Witness(Protocol):
+    """Sees what is derived again, and tells what people or accidents added to it at the time."""
+
+    def derived(self, outputs: Sequence[Output]) -> None:
+        """Outputs that followed from entries, in order."""
+        ...
+
+    def given(self, newest: EntryId, *, failure_of: str = "") -> EntryId:
+        """The newest output id once those behind `newest` are counted that no handler derives.
+        `failure_of` is an entry whose HandlerFailed is one of them."""
+        ...
+
+
+class Discarding:
+    """A witness that wants nothing: only the state counts."""
+
+    def derived(self, outputs: Sequence[Output]) -> None:
+        """Outputs are discarded."""
+
+    def given(self, newest: EntryId, *, failure_of: str = "") -> EntryId:
+        """Nothing was added."""
+        return newest
+
+
+class Again:
+    """A handler on its way through what its task handled once."""
+
+    def __init__(
+        self,
+        log: Log,
+        deriving: Deriving,
+        witness: Witness,
+        *,
+        retried: Collection[str] = (),
+    ) -> None:
+        self._log, self._deriving, self._witness = log, deriving, witness
+        self._retried = frozenset(retried)
+        self._borne: set[str] = set()
+        self.entries = 0
+
+    def take(self, turn: Turn) -> None:
+        """Derive what follows from a turn. Raises ReplayImpossible."""
+        left_out = {note.place for note in turn.notes if note.deed in LEFT_OUT}
+        quarantined = {note.place for note in turn.notes if note.deed is Deed.QUARANTINED}
+        self._given()
+        self._handle([entry for entry in turn.entries if entry.place not in left_out])
+        self.entries += len(turn.entries)
+        for note in turn.notes:
+            if note.deed is not Deed.HALTED or note.place not in quarantined:
+                self._do(note)
+            self._given()
+
+    def _do(self, note: Note) -> None:
+        if note.deed is Deed.HALTED:
+            self._fail_again(note)
+        elif note.deed is Deed.QUARANTINED:
+            self._deriving.newest = self._witness.given(
+                self._deriving.newest, failure_of=note.place
+            )
+        elif note.deed is Deed.RETRIED and note.place not in self._borne:
+            self._handle([self._entry(note)])
+
+    def _fail_again(self, note: Note) -> None:
+        """What halted a task left its HandlerFailed and no trace in the state."""
+        batch = self._deriving.handle([self._entry(note)])
+        self._deriving.state.discard()
+        self._witness.derived(batch.outputs)
+        if batch.outputs:
+            self._deriving.newest = batch.outputs[-1].id
+
+    def _handle(self, entries: Sequence[Entry]) -> None:
+        at = 0
+        while at < len(entries):
+            batch = self._deriving.handle(entries[at:] if at else entries)
+            self._settle(batch)
+            passed = entries[at : at + batch.handled]
+            self._remember(passed, batch)
+            at += batch.handled + (1 if batch.halted else 0)
+            if not batch.handled and not batch.halted:
+                raise ReplayImpossible(f"{entries[at].place} is never done with")
+
+    def _settle(self, batch: Batch) -> None:
+        changed, removed = self._deriving.changes()
+        self._witness.derived(batch.outputs)
+        self._deriving.settle(batch, changed, removed)
+
+    def _remember(self, entries: Sequence[Entry], batch: Batch) -> None:
+        """Which of those retried later needed no second try this time."""
+        if not self._retried:
+            return
+        kind = f"{HandlerFailed.TYPE}.{HandlerFailed.VERSION}"
+        failed = {out.entry.cause for out in batch.outputs if out.entry.type == kind}
+        places = {entry.place for entry in entries}
+        self._borne |= (places & self._retried) - failed
+
+    def _given(self) -> None:
+        self._deriving.newest = self._witness.given(self._deriving.newest)
+
+    def _entry(self, note: Note) -> Entry:
+        stream, _, id_text = note.place.rpartition("@")
+        id_ = EntryId.parse(id_text)
+        found = self._log.between(Stream.parse(stream), id_, id_, count_max=1)
+        if not found:
+            raise ReplayImpossible(f"{note.place} was {note.deed} and is no longer kept")
+        return found[0]

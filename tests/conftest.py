@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,32 @@ from tests.postgres_server import (  # noqa: F401 - fixtures
 from tests.servers import RedisServer, free_port, redis_binaries
 
 REDIS_KINDS = tuple(redis_binaries())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="first seed of the simulations (default: 1)")
+    parser.addoption("--runs", type=int, help="how many seeds each simulation takes")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Which seeds a simulation takes: its own number of them, or what the options say."""
+
+    first: int
+    runs: int | None
+
+    def count(self, default: int) -> int:
+        return default if self.runs is None else self.runs
+
+    def take(self, default: int) -> range:
+        return range(self.first, self.first + self.count(default))
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> Seeds:
+    """`--seed N --runs 1` repeats the run that a failure names."""
+    first = request.config.getoption("--seed")
+    return Seeds(1 if first is None else first, request.config.getoption("--runs"))
 
 
 class RunningServers:

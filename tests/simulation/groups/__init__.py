@@ -1,0 +1,1 @@
+"""Consumer groups under every fault that can be injected on one machine."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -96,17 +96,24 @@ def decode_data(type_: str, key: str, data: bytes, *, place: str = "") -> AnyEve
 
 
 def _decode(type_: str, key: str, data: bytes) -> AnyEvent:
-    name, version = split_type(type_)
+    read = _reader(type_)
     try:
-        if name in PACKED_VERSIONS:
-            if version != PACKED_VERSIONS[name]:
-                raise UnknownEvent(f"{type_} is newer than this program: upgrade it")
-            return _decode_packed(name, key, data)
-        return _decode_json(name, version, data)
+        return read(key, data)
     except UnknownEvent:
         raise
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise BadEvent(f"{type_} cannot be read: {error}") from error
+
+
+@lru_cache(TYPES_REMEMBERED_MAX)
+def _reader(type_: str) -> Callable[[str, bytes], AnyEvent]:
+    """What reads the data of a type. Raises UnknownEvent."""
+    name, version = split_type(type_)
+    if name not in PACKED_VERSIONS:
+        return partial(_read_json, name, version)
+    if version != PACKED_VERSIONS[name]:
+        raise UnknownEvent(f"{type_} is newer than this program: upgrade it")
+    return _PACKED_READERS[name]
 
 
 @lru_cache(TYPES_REMEMBERED_MAX)
@@ -118,16 +125,16 @@ def split_type(type_: str) -> tuple[str, int]:
     return name, int(version)
 
 
-def _decode_packed(name: str, key: str, data: bytes) -> AnyEvent:
-    if name == MARKS:
-        return Marks.from_bytes(data)
-    if name == CANDLES:
-        symbol, _, timeframe = key.rpartition(":")
-        return CandleBatch.from_bytes(symbol, timeframe, data)
-    return TickBatch.from_bytes(key, data)
+def _read_candles(key: str, data: bytes) -> CandleBatch:
+    symbol, _, timeframe = key.rpartition(":")
+    return CandleBatch.from_bytes(symbol, timeframe, data)
 
 
-def _decode_json(name: str, version: int, data: bytes) -> Event:
+def _read_marks(_key: str, data: bytes) -> Marks:
+    return Marks.from_bytes(data)
+
+
+def _read_json(name: str, version: int, _key: str, data: bytes) -> Event:
     kind = EVENT_TYPES.get(name)
     if kind is None or version > kind.VERSION or version < 1:
         raise UnknownEvent(f"{name}.{version} is not known to this program: upgrade it")
@@ -138,3 +145,11 @@ def _decode_json(name: str, version: int, data: bytes) -> Event:
         upcaster = UPCASTERS.get((name, step))
         fields = upcaster(fields) if upcaster else fields
     return kind.model_validate(fields)
+
+
+_PACKED_READERS: dict[str, Callable[[str, bytes], AnyEvent]] = {
+    TICKS: TickBatch.from_bytes,
+    TICKS_HISTORY: TickBatch.from_bytes,
+    CANDLES: _read_candles,
+    MARKS: _read_marks,
+}

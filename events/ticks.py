@@ -73,7 +73,7 @@ class Mark(IntFlag):
 
 _SOURCES = tuple(OffsetSource)
 _MARKS = tuple(Mark(number) for number in range(8))
-_new, _set = object.__new__, object.__setattr__
+_new, _set, _tuple = object.__new__, object.__setattr__, tuple.__new__
 
 
 class CorruptBatch(ValueError):
@@ -157,9 +157,8 @@ class TickBatch:
         records = self.__dict__.get("_records")
         rows = self.ticks.tolist() if records is None else _RECORD.iter_unpack(records)
         for _, bid, ask, last, _, time_msc, flags, volume_real in rows:
-            yield PriceData(
-                symbol, time_msc - offset_ms, time_msc, bid, ask, last, volume_real, flags
-            )
+            price = (symbol, time_msc - offset_ms, time_msc, bid, ask, last, volume_real, flags)
+            yield _tuple(PriceData, price)
 
 
 class PriceData(NamedTuple):

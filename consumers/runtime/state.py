@@ -35,11 +35,20 @@ class State(MutableMapping[str, Any]):
         value = self._touched[key] = msgpack.unpackb(self._stored[key], strict_map_key=False)
         return value
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or `default`; asked for once per event, so without an exception inside."""
+        if key in self._touched:
+            return self._touched[key]
+        if key not in self:
+            return default
+        return self[key]
+
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
             raise UnstorableState(f"state key {key!r}: keys are text")
         self._touched[key] = value
-        self._gone.discard(key)
+        if self._gone:
+            self._gone.discard(key)
 
     def __delitem__(self, key: str) -> None:
         if key not in self:

@@ -1,0 +1,105 @@
+"""From `module:Class` to a handler, with its parameters set."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from consumers.runtime.handler import Handler
+from events.log import checked_name
+
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+class UnknownHandler(ValueError):
+    """`module:Class` leads to no handler. The message names cause and cure."""
+
+
+def load_handler(path: str) -> type[Handler]:
+    """The class at `module:Class`; modules of the current folder can be named too.
+
+    Raises UnknownHandler.
+    """
+    module_name, colon, class_name = path.partition(":")
+    if not (module_name and colon and class_name.isidentifier()):
+        raise UnknownHandler(f"{path!r} names no handler: write it as module:Class")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        own = isinstance(error, ModuleNotFoundError) and (
+            f"{module_name}.".startswith(f"{error.name}.")
+        )
+        cure = "is the file in this folder, or its package installed?" if own else "correct it"
+        raise UnknownHandler(
+            f"{module_name} cannot be imported ({type(error).__name__}: {error}): {cure}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        has = ", ".join(_handlers_in(module)) or "none"
+        raise UnknownHandler(f"{module_name} has no {class_name}; handlers in it: {has}")
+    if not (isinstance(found, type) and issubclass(found, Handler)):
+        raise UnknownHandler(f"{path} is no handler: derive it from consumers.runtime.handler.Handler")
+    return found
+
+
+def _handlers_in(module: object) -> list[str]:
+    return [
+        name
+        for name, found in vars(module).items()
+        if isinstance(found, type) and issubclass(found, Handler) and found is not Handler
+    ]
+
+
+def with_parameters(handler: type[Handler], texts: Mapping[str, str]) -> type[Handler]:
+    """The handler with class attributes replaced, read as the type that each has.
+
+    Raises UnknownHandler for a name that is no parameter, or a text that is no such value.
+    """
+    if not texts:
+        return handler
+    known = parameters_of(handler)
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in known:
+            has = ", ".join(f"{one}={value}" for one, value in known.items()) or "none"
+            raise UnknownHandler(f"{handler.__name__} has no parameter {name!r}; it has: {has}")
+        values[name] = _value(handler, name, text, known[name])
+    body = {"__module__": handler.__module__, "__qualname__": handler.__qualname__, **values}
+    return type(handler.__name__, (handler,), body)
+
+
+def parameters_of(handler: type[Handler]) -> dict[str, bool | int | float | str]:
+    """Public class attributes that are a number, a text or true and false, with their values."""
+    own = {name for name in dir(Handler) if not name.startswith("_")} | set(get_type_hints(Handler))
+    return {
+        name: value
+        for name in dir(handler)
+        if not name.startswith("_") and name not in own
+        if isinstance(value := getattr(handler, name), bool | int | float | str)
+    }
+
+
+def _value(handler: type[Handler], name: str, text: str, now: object) -> object:
+    kind = type(now)
+    try:
+        if isinstance(now, bool):
+            if text.lower() not in _TRUE | _FALSE:
+                raise ValueError("true or false")
+            return text.lower() in _TRUE
+        return kind(text)
+    except ValueError as error:
+        raise UnknownHandler(
+            f"{handler.__name__}: {name}={text!r} is no {kind.__name__} (it is {now!r} now)"
+        ) from error
+
+
+def group_name(handler: type) -> str:
+    """`EmaCross` is run as group `ema-cross`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", handler.__name__)
+    return checked_name(words.lower().strip("_").replace("_", "-")[:48])

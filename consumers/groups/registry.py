@@ -1,0 +1,98 @@
+"""The groups this program knows by name, and how a name becomes handlers to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from consumers.groups.loading import UnknownHandler, group_name, load_handler, with_parameters
+from consumers.runtime.group import Group
+from events.log import OPERATOR, SOURCE, checked_name
+
+PERSIST, STRATEGY = "persist", "strategy"
+HANDLERS: Mapping[str, tuple[str, str]] = {
+    "risk": ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
+}
+"""Group -> (its handler, what it does)."""
+OTHERS: Mapping[str, str] = {
+    PERSIST: "stores every event in PostgreSQL",
+    STRATEGY: "runs every strategy in STRATEGIES, each as a group of its own",
+}
+
+
+class UnknownGroup(ValueError):
+    """There is no such group. The message lists those there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A handler to run as a group: enough for a worker's command line."""
+
+    name: str
+    handler: str
+    """`module:Class`."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def group(self, namespaces: Sequence[str] = ()) -> Group:
+        """Raises UnknownHandler."""
+        handler = with_parameters(load_handler(self.handler), self.parameters)
+        return Group(self.name, handler, namespaces=tuple(namespaces))
+
+
+def group_specs(
+    name: str | None,
+    *,
+    handler: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    strategies: Sequence[str] = (),
+) -> list[GroupSpec]:
+    """What to run for `--group NAME`, `--handler module:Class`, or both.
+
+    Raises UnknownGroup, UnknownHandler.
+    """
+    texts = parameters or {}
+    if handler is not None:
+        return [GroupSpec(_own_name(name, handler), handler, texts)]
+    if name == STRATEGY:
+        return _strategies(strategies)
+    if name in HANDLERS:
+        return [GroupSpec(name, HANDLERS[name][0], texts)]
+    chosen = [spec for spec in _strategies(strategies, needed=False) if spec.name == name]
+    if not chosen:
+        raise UnknownGroup(f"there is no group {name!r}. There is: {described()}")
+    return chosen
+
+
+def described() -> str:
+    """Every group by name, in one line."""
+    known = {**OTHERS, **{name: what for name, (_, what) in HANDLERS.items()}}
+    listed = "; ".join(f"{name} ({what})" for name, what in sorted(known.items()))
+    return f"{listed}; or your own with --handler module:Class"
+
+
+def _own_name(name: str | None, handler: str) -> str:
+    if name is None:
+        name = group_name(load_handler(handler))
+    if name in (SOURCE, OPERATOR, *OTHERS):
+        raise UnknownGroup(f"{name!r} is taken: give your group another name with --group")
+    try:
+        return checked_name(name)
+    except ValueError as error:
+        raise UnknownGroup(str(error)) from error
+
+
+def _strategies(entries: Sequence[str], *, needed: bool = True) -> list[GroupSpec]:
+    """`module:Class` or `NAME=module:Class`, each a group `strategy.NAME`."""
+    if not entries and needed:
+        raise UnknownGroup(
+            "no strategy is enabled: list them in STRATEGIES, such as "
+            "STRATEGIES=my_strategies:EmaCross"
+        )
+    found: dict[str, GroupSpec] = {}
+    for entry in entries:
+        name, given, path = entry.rpartition("=")
+        name = f"{STRATEGY}.{name if given else group_name(load_handler(path))}"
+        if name in found:
+            raise UnknownHandler(f"STRATEGIES has {name} twice: name one NAME=module:Class")
+        found[name] = GroupSpec(checked_name(name), path)
+    return list(found.values())

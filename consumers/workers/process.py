@@ -1,0 +1,167 @@
+"""A worker as a process: told to stop by signals, reporting to its supervisor on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from consumers.runtime.group import Group
+from consumers.workers.worker import Worker, WorkerOptions, waits
+from events.log import Log, LogUnavailable
+
+logger = logging.getLogger(__name__)
+
+REPORT_S = 0.25
+STOP_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker tells its supervisor: one line of JSON."""
+
+    worker: str
+    pid: int
+    owned: tuple[str, ...]
+    tasks: Mapping[str, Mapping[str, int]]
+    """What it did for each task since it started: entries, outputs, failed, commits."""
+    fenced: int
+    halted: Mapping[str, str]
+    waiting: str
+
+    @classmethod
+    def parse(cls, line: str) -> Report | None:
+        """None for a line that is something else, such as what a handler printed."""
+        try:
+            fields = json.loads(line)
+            return cls(**{**fields, "owned": tuple(fields["owned"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def line(self) -> str:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
+
+def report_of(worker: Worker) -> Report:
+    progress = worker.progress
+    return Report(
+        worker=worker.name,
+        pid=os.getpid(),
+        owned=tuple(str(slot) for slot in list(worker.owned)),
+        tasks={
+            str(slot): {
+                "entries": count.entries,
+                "outputs": count.outputs,
+                "failed": count.failed,
+                "commits": count.commits,
+            }
+            for slot, count in list(progress.tasks.items())
+        },
+        fenced=progress.fenced,
+        halted={str(slot): why for slot, why in list(progress.halted.items())},
+        waiting=progress.waiting,
+    )
+
+
+def run_worker(open_log: Callable[[], Log], group: Group, options: WorkerOptions) -> None:
+    """Until a signal says stop. Raises LogError for a group that cannot run like this."""
+    with _told_to_stop() as told:
+        logs: list[Log] = []
+        try:
+            for _ in range(2):
+                if (opened := _opened(open_log, told)) is None:
+                    return
+                logs.append(opened)
+            worker = Worker(logs[0], group, options, beat_log=logs[1])
+            told.workers.append(worker)
+            worker.stopping = told.stop
+            with _reporting(worker):
+                worker.run()
+        finally:
+            for log in logs:
+                log.close()
+
+
+class _Told:
+    """Whether a signal came: a plain flag, since a signal may come while any lock is held."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.workers: list[Worker] = []
+
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        self.stop = True
+        for worker in self.workers:
+            worker.stopping = True
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[_Told]:
+    told = _Told()
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        wanted.append(signal.SIGBREAK)
+    former: dict[int, Any] = {number: signal.signal(number, told.on_signal) for number in wanted}
+    try:
+        yield told
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _opened(open_log: Callable[[], Log], told: _Told) -> Log | None:
+    """The log, as soon as it answers. None when told to stop before that."""
+    pauses = waits(random.Random())  # noqa: S311 - spreads retries, no secret
+    said = False
+    while not told.stop:
+        try:
+            return open_log()
+        except LogUnavailable as error:
+            if not said:
+                logger.warning("%s: waiting for it", error)
+            said = True
+        until = time.monotonic() + next(pauses)
+        while not told.stop and time.monotonic() < until:
+            time.sleep(STOP_LOOK_S)
+    return None
+
+
+@contextmanager
+def _reporting(worker: Worker) -> Iterator[None]:
+    """Writes a report whenever something changed, and a last one at the end."""
+    ended = threading.Event()
+    last = ""
+
+    def tell() -> None:
+        nonlocal last
+        line = report_of(worker).line()
+        if line != last:
+            last = line
+            try:
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+            except OSError:  # the supervisor is gone, and we are about to be told so
+                ended.set()
+
+    def run() -> None:
+        while not ended.wait(REPORT_S):
+            tell()
+
+    thread = threading.Thread(target=run, name="reports", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        tell()

@@ -1,0 +1,395 @@
+"""A worker: one loop that owns several tasks of a group, and starts anew after any error."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.runtime.sharing import Members, worker_name
+from consumers.runtime.task import Step, TaskRun
+from consumers.workers.beating import HANDLE_S_MAX, Beater
+from consumers.workers.beginning import Begin, is_new, pass_over_what_is_there
+from consumers.workers.ownership import LEASE_S, Ownership
+from events.continuity import LOOK_S, findings
+from events.log import Claim, EntryId, Fenced, Log, LogError, LogUnavailable, Slot, Stream
+from events.offset import Offset
+from events.tasks import Holding, StaleOffset, StaleOutput, TaskRecord
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 0.05
+"""Longest sleep for new entries: a stop, or a task that became free, is noticed within it."""
+SPECS_S = 2.0
+"""How often new terminals and writers are looked for."""
+MIRROR_S = 1.0
+RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
+"""Waits after trouble: they double from the first to the longest."""
+
+
+class Run(Protocol):
+    """A task in the worker's hands: `TaskRun` for handlers, `SinkRun` for sinks."""
+
+    spec: TaskSpec
+    claim: Claim
+    halted: str
+
+    @property
+    def offsets(self) -> Mapping[Stream, Offset]: ...
+
+    @property
+    def ends(self) -> dict[Stream, EntryId]: ...
+
+    def step(self, *, urgent: Callable[[], bool] = ...) -> Step: ...
+
+    def halt(self, reason: str) -> None: ...
+
+    def mirror(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What an operator chooses. `holder` tells people where the worker runs."""
+
+    holder: str
+    lease_s: float = LEASE_S
+    entries_max: int = BATCH_ENTRIES_MAX
+    begin: Begin = Begin.OLDEST
+    mirror_s: float = MIRROR_S
+    handle_s_max: float = HANDLE_S_MAX
+
+
+@dataclass(slots=True)
+class Count:
+    """What a worker did for one task."""
+
+    entries: int = 0
+    outputs: int = 0
+    failed: int = 0
+    commits: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker did since it started."""
+
+    tasks: dict[Slot, Count] = field(default_factory=dict)
+    fenced: int = 0
+    """Commits and heartbeats refused, since another owner had taken the task over."""
+    halted: dict[Slot, str] = field(default_factory=dict)
+    waiting: str = ""
+
+
+class Worker:
+    """`run` until `stopping` is set. `turn` is one round of it, for who steps it by hand.
+
+    `beat_log` should be a connection of its own: it is used by another thread.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        group: Group,
+        options: WorkerOptions,
+        *,
+        beat_log: Log | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._log, self._group, self._options = log, group, options
+        self._monotonic, self._sleep = monotonic, sleep
+        self._chance = chance or random.Random()  # noqa: S311 - spreads retries, no secret
+        self.name = worker_name(options.holder, group.namespaces)
+        self.stopping = False
+        self.progress = Progress()
+        self.beater = Beater(
+            beat_log or log, group.name, self.name,
+            lease_s=options.lease_s, hang_s=options.handle_s_max, monotonic=monotonic,
+        )  # fmt: skip
+        self._members = Members(log.tasks, group.name, self.name, monotonic=monotonic)
+        self._ownership = Ownership(
+            log.tasks, self._members, lease_s=options.lease_s, monotonic=monotonic
+        )
+        self._specs: dict[Slot, TaskSpec] = {}
+        self._runs: dict[Slot, Run] = {}
+        self._left: dict[Slot, Claim] = {}
+        """Tasks we let fall after an error, and what proves that they are still ours."""
+        self._retry: dict[Slot, tuple[float, float]] = {}
+        """Tasks that could not be run: when to try again, and the wait after that."""
+        self._waits = waits(self._chance)
+        now = monotonic()
+        self._not_before = self._next_specs = self._next_mirror = now
+        self._next_look = now + LOOK_S
+
+    @property
+    def owned(self) -> Mapping[Slot, Run]:
+        return self._runs
+
+    def run(self) -> None:
+        """Work until told to stop; then hand everything over. Raises LogError for a group that
+        cannot run like this."""
+        self.beater.start()
+        try:
+            while not self.stopping:
+                if not self.turn():
+                    self.wait()
+        finally:
+            self.leave()
+            self.beater.stop()
+
+    def turn(self) -> bool:
+        """One step of every task in hand; False when nothing was there to do."""
+        self.beater.moves += 1
+        if self._monotonic() < self._not_before:
+            return False
+        try:
+            worked = self._turn()
+        except LogUnavailable as error:
+            self._lose(error)
+            return False
+        if self.progress.waiting:
+            logger.info("%s: the log answers again", self._group.name)
+            self.progress.waiting = ""
+            self._waits = waits(self._chance)
+        return worked
+
+    def wait(self) -> None:
+        """Sleep until something may be there, or it is time to look."""
+        self.beater.moves += 1
+        now = self._monotonic()
+        if now < self._not_before:
+            self._sleep(min(WAIT_S, self._not_before - now))
+            return
+        left_s = min(WAIT_S, max(0.001, self._ownership.due_in_s()))
+        ends: dict[Stream, EntryId] = {}
+        for slot, run in self._runs.items():
+            if not run.halted and slot not in self._retry:
+                for stream, last in run.ends.items():
+                    ends[stream] = min(last, ends.get(stream, last))
+        if not ends:
+            self._sleep(left_s)
+            return
+        try:
+            self._log.read(ends, count_max=1, block_ms=max(1, int(left_s * 1000)))
+        except LogUnavailable as error:
+            self._lose(error)
+
+    def leave(self) -> None:
+        """Hand every task over and end: whoever shares the group takes them at once."""
+        with suppress(LogError):
+            self.beater.leave()
+            self._members.leave()
+            for slot in list(self._runs):
+                self._hand_over(slot)
+        self._runs.clear()
+
+    def _turn(self) -> bool:
+        self._tend()
+        worked = False
+        for slot in list(self._runs):
+            if self.stopping:
+                break
+            if slot in self._runs:
+                worked |= self._step(slot)
+                self.beater.moves += 1
+                self._tend()
+        self._chores()
+        return worked
+
+    def _tend(self) -> None:
+        """Take and give up tasks, when it is time to look."""
+        if self._members.tend():
+            self._ownership.hurry()
+        for slot in self.beater.fenced():
+            self._fall(slot, "its heartbeat was refused")
+        if self._monotonic() >= self._next_specs:
+            self._next_specs = self._monotonic() + SPECS_S
+            self._find_specs()
+        if not self._ownership.due:
+            return
+        change = self._ownership.look(self._specs, self._runs)
+        for slot in change.give:
+            self._hand_over(slot)
+            logger.info("%s: handed over", slot)
+        for holding in change.take:
+            if self._may_try(holding.slot):
+                self._take(holding)
+
+    def _find_specs(self) -> None:
+        """Register for what is there to read, before anything of it is read."""
+        found = {spec.slot: spec for spec in self._group.specs(self._log)}
+        for namespace in {slot.namespace for slot in found}:
+            tasks = sum(slot.namespace == namespace for slot in found)
+            self._log.tasks.open_group(namespace, self._group.name, tasks)
+        for slot, spec in found.items():
+            if self._specs.get(slot) != spec:
+                self._log.tasks.join(spec.reader, spec.inputs)
+                if slot in self._runs:  # it has more to read now
+                    self._hand_over(slot)
+                self._ownership.hurry()
+        self._specs = found
+
+    def _take(self, holding: Holding) -> None:
+        """Acquire a task and load it; checks that its inputs are those it knows."""
+        slot, seen = holding.slot, holding.token
+        ours = self._left.pop(slot, None)
+        if ours is not None and ours.token == seen:
+            self._log.release(ours)
+            seen = ""
+        taken = self._log.tasks.acquire(slot, self.name, seen=seen)
+        if taken is None:
+            self._ownership.hurry()
+            return
+        claim, record = taken
+        self.beater.hold(claim)
+        self.beater.busy_with = f"taking {slot}"
+        try:
+            self._begin(claim, record)
+        except LogUnavailable:
+            self._left[slot] = claim
+            raise
+        except (Fenced, StaleOffset, StaleOutput) as error:
+            self._fall(slot, str(error))
+            return
+        except Exception as error:
+            self.beater.drop(slot)
+            self._log.release(claim)
+            self._failed(slot, error)
+            return
+        if seen:
+            logger.warning("%s: taken over from %s, which was silent", slot, holding.holder)
+        elif not ours:
+            logger.info("%s: taken", slot)
+
+    def _begin(self, claim: Claim, record: TaskRecord) -> None:
+        spec = self._specs[claim.slot]
+        self._log.tasks.join(spec.reader, spec.inputs)
+        if self._options.begin is Begin.NEWEST and is_new(record):
+            record = pass_over_what_is_there(self._log, self._group, spec, claim, record)
+        run: Run = TaskRun(
+            self._log, self._group, spec, claim, record, entries_max=self._options.entries_max
+        )
+        self._check(run)
+        self._runs[claim.slot] = run
+
+    def _check(self, run: Run) -> None:
+        """Halt a task whose inputs are no longer the streams it has read."""
+        wrong = findings(self._log, run.offsets) if not run.halted else ()
+        if wrong:
+            run.halt("; ".join(map(str, wrong)))
+        self._note_halt(run)
+
+    def _note_halt(self, run: Run) -> None:
+        told = self.progress.halted.get(run.spec.slot, "")
+        if run.halted and run.halted != told:
+            logger.error("%s is halted: %s", run.spec.slot, run.halted)
+            self.progress.halted[run.spec.slot] = run.halted
+        elif told and not run.halted:
+            logger.warning("%s goes on", run.spec.slot)
+            del self.progress.halted[run.spec.slot]
+
+    def _step(self, slot: Slot) -> bool:
+        run = self._runs[slot]
+        self.beater.busy_with = str(slot)
+        try:
+            step = run.step(urgent=self._urgent)
+        except (Fenced, StaleOffset, StaleOutput) as error:
+            self._fall(slot, str(error))
+            return True
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            self._drop(slot)
+            self._failed(slot, error)
+            return True
+        self._note_halt(run)
+        if not step.entries and not step.outputs:
+            return False
+        count = self.progress.tasks.setdefault(slot, Count())
+        count.entries += step.entries
+        count.outputs += step.outputs
+        count.failed += step.failed
+        count.commits += 1
+        self._retry.pop(slot, None)
+        return True
+
+    def _urgent(self) -> bool:
+        """Asked between entries: whether the batch should end here."""
+        self.beater.moves += 1
+        return self.stopping
+
+    def _chores(self) -> None:
+        now = self._monotonic()
+        if now >= self._next_mirror:
+            self._next_mirror = now + self._options.mirror_s
+            for run in self._runs.values():
+                run.mirror()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_S
+            for slot, run in list(self._runs.items()):
+                try:
+                    self._check(run)
+                except (Fenced, StaleOffset, StaleOutput) as error:
+                    self._fall(slot, str(error))
+
+    def _hand_over(self, slot: Slot) -> None:
+        """Between two commits, so that the next owner begins where this one ended."""
+        run = self._runs.pop(slot)
+        self.beater.drop(slot)
+        self._left[slot] = run.claim
+        run.mirror()
+        run.release()
+        del self._left[slot]
+        self.progress.halted.pop(slot, None)
+
+    def _drop(self, slot: Slot) -> None:
+        """Believe nothing of a task any more; it stays ours until somebody takes it."""
+        run = self._runs.pop(slot, None)
+        self.beater.drop(slot)
+        if run is not None:
+            self._left[slot] = run.claim
+        self._ownership.hurry()
+
+    def _fall(self, slot: Slot, why: str) -> None:
+        self.progress.fenced += 1
+        self._drop(slot)
+        logger.warning("%s: fenced (%s): what was not committed is dropped, nothing is lost",
+                       slot, why)  # fmt: skip
+
+    def _failed(self, slot: Slot, error: Exception) -> None:
+        """A task that cannot be run at all: try again later, and later still."""
+        first = slot not in self._retry
+        _, wait_s = self._retry.get(slot, (0.0, RETRY_FIRST_S))
+        self._retry[slot] = (self._monotonic() + wait_s, min(wait_s * 2, RETRY_MAX_S))
+        if first:
+            logger.error("%s cannot go on, and is tried again and again: %s: %s", slot,
+                         type(error).__name__, error, exc_info=error)  # fmt: skip
+
+    def _may_try(self, slot: Slot) -> bool:
+        return self._monotonic() >= self._retry.get(slot, (0.0, 0.0))[0]
+
+    def _lose(self, error: LogUnavailable) -> None:
+        """The log does not answer: nothing in memory may be believed, wait before asking again."""
+        for slot in list(self._runs):
+            self._drop(slot)
+        self._not_before = self._monotonic() + next(self._waits)
+        if not self.progress.waiting:
+            logger.warning("%s: %s: waiting, nothing is lost", self._group.name, error)
+        self.progress.waiting = str(error)
+
+
+def waits(chance: random.Random) -> Iterator[float]:
+    """Pauses after trouble, each shortened by up to a quarter so that not all ask at once."""
+    wait_s = RETRY_FIRST_S
+    while True:
+        yield wait_s * (1 - chance.random() / 4)
+        wait_s = min(wait_s * 2, RETRY_MAX_S)

@@ -184,6 +184,22 @@ class Settings(BaseSettings):
         AfterValidator(known_timeframes),
     ] = setting(("M1", "H1"), "Candles to keep.", "some of " + ",".join(TIMEFRAMES))
 
+    # --- retention: how long the log keeps entries; see OPERATIONS.md
+    retention_hours: float = setting(
+        24.0, "Age at which entries that every group has read leave the log.",
+        "hours, 0.02 to 87600", ge=0.02, le=87_600,
+    )  # fmt: skip
+    retention_memory_mb: OptionalInt = setting(
+        None, "Memory of the Redis server from which on entries leave earlier: read ones are "
+        "trimmed, others go to disk first. Empty: 60 % of its maxmemory, or 1024 where it has "
+        "none.", "MiB, 16 to 1048576", ge=16, le=1_048_576,
+    )  # fmt: skip
+    retention_disk_mb: int = setting(
+        20_480, "Disk for entries that some group has not read and memory has no room for "
+        "(segments in the state folder). When that is full too, appends are refused.",
+        "MiB, 1 to 104857600", ge=1, le=104_857_600,
+    )  # fmt: skip
+
     # --- limits (share of balance in percent unless the name says otherwise)
     risk_max_daily_loss_percent: OptionalFloat = setting(
         None, "Loss of one server day.", "above 0 to 100", gt=0, le=100,

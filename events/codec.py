@@ -25,6 +25,7 @@ from events.operations import (
     ClockTick,
     GapHealed,
     HandlerFailed,
+    HandlerUpgraded,
     OperatorAnswered,
     ProducerState,
     TerminalDown,
@@ -40,8 +41,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     kind.TYPE: kind
     for kind in (
         Account, Book, ClockChanged, ClockTick, Command, Deal, GapHealed, HandlerFailed,
-        Instrument, LimitBreach, OperatorAnswered, OrderDone, Orders, ProducerState,
-        Quotes, RiskMetrics, TerminalDown, TerminalUp, TradeSignal,
+        HandlerUpgraded, Instrument, LimitBreach, OperatorAnswered, OrderDone, Orders,
+        ProducerState, Quotes, RiskMetrics, TerminalDown, TerminalUp, TradeSignal,
     )
 }  # fmt: skip
 

@@ -204,3 +204,24 @@ class OperatorAnswered(Event):
     @property
     def key(self) -> str:
         return self.place
+
+
+class HandlerUpgraded(Event):
+    """Other code took a task over: its state was derived again, outputs discarded."""
+
+    TYPE: ClassVar[str] = "handler_upgraded"
+    LANE: ClassVar[Lane] = Lane.HIGH
+
+    group: str
+    task: str
+    """`GROUP.TASK`."""
+    version_before: str
+    version: str
+    derived_from: str
+    """Where deriving again began."""
+    entries: int
+    """How many entries were handled again."""
+
+    @property
+    def key(self) -> str:
+        return self.task

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from consumers.failures.failure import failure, tidy
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
+from consumers.runtime.journal import Deed, Note
 from consumers.runtime.state import State, UnstorableState
 from events.candles import CandleBatch
 from events.codec import EVENT_TYPES, AnyEvent, UnknownEvent, decode, encode, split_type
@@ -42,6 +43,8 @@ class Batch:
     handled: int = 0
     failed: int = 0
     halted: str = ""
+    notes: list[Note] = field(default_factory=list)
+    """What the journal must tell of it."""
 
     @property
     def full(self) -> bool:
@@ -113,10 +116,10 @@ class Deriving:
                 self._bury(entries[found.index], found.error, batch, halts=halts)
             return batch  # where memory was short the entry comes again, alone
 
-    def condemn(self, entry: Entry, error: str) -> Batch:
+    def condemn(self, entry: Entry, error: str, *, halts: bool = True) -> Batch:
         """HandlerFailed in place of what an entry would lead to, without asking the handler."""
-        batch = Batch()
-        self._bury(entry, error, batch, halts=True)
+        batch = Batch(notes=[Note(Deed.QUARANTINED, entry.place, error)])
+        self._bury(entry, error, batch, halts=halts)
         return batch
 
     def wants(self, entry: Entry) -> bool:
@@ -218,6 +221,7 @@ class Deriving:
         batch.failed += 1
         if halts:
             batch.halted = halt_text(failed)
+            batch.notes.append(Note(Deed.HALTED, entry.place))
         else:
             batch.handled += 1
 

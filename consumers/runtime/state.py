@@ -27,6 +27,11 @@ class State(MutableMapping[str, Any]):
         self._touched: dict[str, Any] = {}
         self._gone: set[str] = set()
 
+    @property
+    def stored(self) -> Mapping[str, bytes]:
+        """What is durable of it."""
+        return self._stored
+
     def __getitem__(self, key: str) -> Any:
         if key in self._touched:
             return self._touched[key]

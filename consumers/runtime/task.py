@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from consumers.failures.quarantine import Suspicion
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
-from consumers.runtime.journal import JournalStep
+from consumers.runtime.journal import JournalStep, Note
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
 from consumers.runtime.rederive.snapshots import Snapshots
 from consumers.runtime.rederive.starts import began
+from consumers.runtime.requests import Requests
 from events.log import Claim, Entry, EntryId, Log, Stream
 from events.offset import Offset
 from events.tasks import Commit, OffsetChange, TaskRecord
@@ -57,6 +59,10 @@ class TaskRun:
         self._offsets = {stream: self._begun(record, stream) for stream in spec.inputs}
         self._mirrored: dict[Stream, Offset] = {}
         self._mirrors = 0
+        self._suspicion = Suspicion(record)
+        self._requests = Requests(
+            log, claim, record, self._deriving, self._suspicion, monotonic=monotonic
+        )
         self._begun_late = set(self._offsets.keys() - self._durable.keys())
         self._commits = record.commits
         self._snapshots = Snapshots(
@@ -76,16 +82,42 @@ class TaskRun:
     def step(self, *, urgent: Callable[[], bool] = lambda: False) -> Step:
         """Read, handle and commit one batch; nothing happens when nothing is there.
 
-        `urgent` is asked between entries: when it says so, the batch ends there.
+        `urgent` is asked between entries: when it says so, the batch ends there. What operators
+        ask comes first, also of a task that is halted.
         """
+        asked = self._requests.next()
+        if asked is not None:
+            return self._carry_out(asked)
         if self.halted:
             return Step(halted=self.halted)
         entries = self._reading.batch(self.ends)
         if not entries:
             return Step()
-        batch = self._deriving.handle(entries, urgent)
+        if self._suspicion:
+            entries, batch = self._alone(entries)
+        else:
+            batch = self._deriving.handle(entries, urgent)
         self._commit(entries[: batch.handled], batch)
+        self._suspicion.passed(entries)
         return Step(batch.handled, len(batch.outputs), batch.failed, batch.halted)
+
+    def _alone(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], Batch]:
+        """One entry, written down before it is handled: owners died over one of them."""
+        entries = self._suspicion.chosen(entries, self._deriving.wants)
+        error = self._suspicion.condemns(entries[-1])
+        if error:
+            return entries, self._deriving.condemn(entries[-1], error)
+        if self._deriving.wants(entries[-1]):
+            self._log.tasks.trying(self.claim, str(self._suspicion.trial(entries[-1])))
+        return entries, self._deriving.handle(entries)
+
+    def _carry_out(self, asked: tuple[str, bytes]) -> Step:
+        carried = self._requests.carry_out(asked, halted=self.halted, ends=self.ends)
+        self._commit(carried.moved, carried.batch, answered=(carried.request,))
+        self._requests.done(carried.request)
+        self._suspicion.passed(carried.moved)
+        batch = carried.batch
+        return Step(len(carried.moved), len(batch.outputs), batch.failed, batch.halted)
 
     def halt(self, reason: str) -> None:
         """Stand still, durably, until an operator says how to go on."""
@@ -119,14 +151,17 @@ class TaskRun:
         info = self._log.info(stream)
         return Offset(entries=max(0, info.entries_added - info.length))
 
-    def _commit(self, entries: Sequence[Entry], batch: Batch) -> None:
+    def _commit(
+        self, entries: Sequence[Entry], batch: Batch, *, answered: Sequence[str] = ()
+    ) -> None:
         moves = self._moves(entries)
         changed, removed = self._deriving.changes()
         snapshot = self._snapshots.due(self._commits + 1)
         self._log.tasks.commit(
             Commit(
                 self.claim, self._deriving.newest, moves, changed, removed, batch.outputs,
-                journal=self._row(moves), version=self._deriving.version, halted=batch.halted,
+                journal=self._row(moves, batch.notes), version=self._deriving.version,
+                halted=batch.halted, answered=answered,
                 snapshot=snapshot.place if snapshot else None,
                 journal_from=snapshot.journal_from if snapshot else 0,
             )
@@ -138,10 +173,11 @@ class TaskRun:
         self._deriving.settle(batch, changed, removed)
         self.halted = batch.halted
 
-    def _row(self, moves: Mapping[Stream, OffsetChange]) -> bytes | None:
+    def _row(self, moves: Mapping[Stream, OffsetChange], done: Sequence[Note]) -> bytes | None:
         """What the journal has to tell of a commit. A row with notes names every input."""
         notes = () if self._commits else began(self._deriving.newest, self._offsets)
-        if not notes and not (self._journals and moves):
+        notes += tuple(done)
+        if not notes and not self._journals:
             return None
         ends = self.ends if notes else {}
         ends |= {stream: change.new.last for stream, change in moves.items()}

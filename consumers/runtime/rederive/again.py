@@ -49,9 +49,11 @@ class Again:
         witness: Witness,
         *,
         retried: Collection[str] = (),
+        halts_too: bool = True,
     ) -> None:
         self._log, self._deriving, self._witness = log, deriving, witness
         self._retried = frozenset(retried)
+        self._halts_too = halts_too
         self._borne: set[str] = set()
         self.entries = 0
 
@@ -69,7 +71,8 @@ class Again:
 
     def _do(self, note: Note) -> None:
         if note.deed is Deed.HALTED:
-            self._fail_again(note)
+            if self._halts_too:
+                self._fail_again(note)
         elif note.deed is Deed.QUARANTINED:
             self._deriving.newest = self._witness.given(
                 self._deriving.newest, failure_of=note.place

@@ -70,13 +70,23 @@ class Feed:
 
 
 class Feeds:
-    """All inputs of a task from the offsets of one record to those of another."""
+    """All inputs of a task from the offsets of one record to those of another.
+
+    Without `journal_wanted` by entry id, whatever order the task followed.
+    """
 
     def __init__(
-        self, log: Log, spec: TaskSpec, order: Order, start: TaskRecord, until: TaskRecord
+        self,
+        log: Log,
+        spec: TaskSpec,
+        order: Order,
+        start: TaskRecord,
+        until: TaskRecord,
+        *,
+        journal_wanted: bool = True,
     ) -> None:
         self._log, self._slot, self._order = log, spec.slot, order
-        self._journals = spec.journals(order)
+        self._journals = journal_wanted and spec.journals(order)
         self._start, self._until = start, until
         self._feeds = {
             stream: Feed(log, stream, _offset(start, stream).last) for stream in until.offsets

@@ -101,15 +101,16 @@ class TaskRun:
         self._suspicion.passed(entries)
         return Step(batch.handled, len(batch.outputs), batch.failed, batch.halted)
 
-    def _alone(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], Batch]:
+    def _alone(self, entries: Sequence[Entry]) -> tuple[list[Entry], Batch]:
         """One entry, written down before it is handled: owners died over one of them."""
-        entries = self._suspicion.chosen(entries, self._deriving.wants)
-        error = self._suspicion.condemns(entries[-1])
+        chosen = self._suspicion.chosen(entries, self._deriving.wants)
+        last = chosen[-1]
+        error = self._suspicion.condemns(last)
         if error:
-            return entries, self._deriving.condemn(entries[-1], error)
-        if self._deriving.wants(entries[-1]):
-            self._log.tasks.trying(self.claim, str(self._suspicion.trial(entries[-1])))
-        return entries, self._deriving.handle(entries)
+            return chosen, self._deriving.condemn(last, error)
+        if self._deriving.wants(last):
+            self._log.tasks.trying(self.claim, str(self._suspicion.trial(last)))
+        return chosen, self._deriving.handle(chosen)
 
     def _carry_out(self, asked: tuple[str, bytes]) -> Step:
         carried = self._requests.carry_out(asked, halted=self.halted, ends=self.ends)

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import click
 
+from consumers.groups import (
+    PERSIST,
+    STRATEGY,
+    GroupSpec,
+    UnknownGroup,
+    UnknownHandler,
+    group_specs,
+)
+from consumers.groups.running import RunChoice, stopped_by_signals, supervise, work
 from consumers.persist import (
-    GROUP,
     GroupProgress,
     PersistGroup,
     PersistOptions,
     all_slots,
     default_holder,
 )
+from consumers.persist.group import WORKERS_MAX as THREADS_MAX
+from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.workers.beginning import Begin
+from consumers.workers.ownership import LEASE_S
+from consumers.workers.supervise import WORKERS_MAX, CrewState
 from events import postgres
 from events.log import Log
 from events.postgres import DatabaseRefused, where
-from events.postgres.offsets import LEASE_S
-from events.program_log import start_program_log
+from events.postgres.offsets import LEASE_S as PERSIST_LEASE_S
+from events.program_log import program_log_of
 from events.settings import Settings, load
 
 logger = logging.getLogger(__name__)
 
 STATUS_S = 5.0
 POLL_S = 0.2
-GROUPS = {GROUP: "stores every event in PostgreSQL"}
 
 
 class ConsumeFailed(RuntimeError):
@@ -41,54 +49,130 @@ class ConsumeFailed(RuntimeError):
 
 
 @click.command()
-@click.option("--group", default=GROUP, show_default=True, help="Which group to run.")
+@click.option("--group", help="Which group to run [default: persist]; with --handler its name.")
+@click.option("--handler", metavar="MODULE:CLASS", help="A handler of your own to run as a group.")
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
 @click.option("--terminal", "names", multiple=True, metavar="NAME", help="Only these; repeat.")
 @click.option(
     "--workers",
-    type=click.IntRange(1, 16),
+    type=click.IntRange(1, WORKERS_MAX),
     default=1,
     show_default=True,
-    help="Threads that share the partitions.",
+    help="Processes (persist: threads) that share the tasks.",
 )
-@click.option("--until-idle", is_flag=True, help="End when everything in the log is stored.")
+@click.option("--until-idle", is_flag=True, help="End when everything in the log is handled.")
 @click.option(
     "--lease",
     "lease_s",
     type=click.FloatRange(0.5, 600),
-    default=LEASE_S,
-    show_default=True,
-    help="Seconds without a sign of life after which a hanging holder is replaced.",
+    help="Seconds without a sign of life after which a holder is replaced"
+    f" [default: {LEASE_S:g}; persist: {PERSIST_LEASE_S:g}].",
 )
+@click.option(
+    "--from",
+    "begin",
+    type=click.Choice([one.value for one in Begin]),
+    help="Where a group begins that never ran [default: oldest; strategies: newest].",
+)
+@click.option(
+    "--batch",
+    "entries_max",
+    type=click.IntRange(1, 10_000),
+    default=BATCH_ENTRIES_MAX,
+    show_default=True,
+    help="Entries of each lane handled in one commit.",
+)
+@click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--as-worker", type=int, hidden=True, help="Be one worker; used by consume.")
 def consume(
-    group: str,
+    group: str | None,
+    handler: str | None,
+    sets: tuple[str, ...],
     names: tuple[str, ...],
     workers: int,
     until_idle: bool,
-    lease_s: float,
+    lease_s: float | None,
+    begin: str | None,
+    entries_max: int,
+    plain: bool,
     as_json: bool,
+    as_worker: int | None,
 ) -> None:
     """Run a consumer group until it is stopped.
 
+    Its workers share the tasks with those of every other `consume` of the same group, on this
+    machine or another one. A worker that ends hands its tasks over; one that dies is replaced.
+
     \b
     bridgectl consume --group persist
-    bridgectl consume --group persist --workers 2
+    bridgectl consume --group risk --workers 2
+    bridgectl consume --handler my_handlers:BigTicks --set points=50
+    bridgectl consume --group strategy
     bridgectl consume --group persist --until-idle --json
     """
-    if group not in GROUPS:
-        known = "; ".join(f"{name} ({what})" for name, what in GROUPS.items())
-        raise click.UsageError(f"there is no group {group!r}. There is: {known}")
+    if handler is None and group in (None, PERSIST):
+        _persist(names, workers, lease_s, until_idle=until_idle, as_json=as_json)
+        return
     settings = load()
-    start_program_log(
-        group,
-        folder=settings.state_dir,
-        level=settings.log_level,
-        file=settings.log_file,
-        as_json=settings.log_json,
-        secrets=settings.secrets(),
+    specs = _specs(group, handler, sets, settings)
+    newest = group is not None and group.partition(".")[0] == STRATEGY
+    choice = RunChoice(
+        workers=workers,
+        namespaces=names,
+        lease_s=lease_s or LEASE_S,
+        entries_max=entries_max,
+        begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
+        until_idle=until_idle,
     )
-    redis, dsn = _addresses(settings)
-    with _stopped_by_signals() as stop:
+    redis = _redis(settings)
+    if as_worker is not None:
+        with program_log_of(f"{specs[0].name}-{as_worker}", settings):
+            work(specs[0], choice, lambda: _open_log(redis))
+        return
+    window = sys.stdout.isatty() and not (plain or as_json)
+    with program_log_of(group or specs[0].name, settings, console=not window):
+        states = supervise(specs, choice, lambda: _open_log(redis), window=window)
+    _tell(group, states, as_json=as_json)
+
+
+def _specs(
+    group: str | None, handler: str | None, sets: tuple[str, ...], settings: Settings
+) -> list[GroupSpec]:
+    texts = {}
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {text!r}: write it as NAME=VALUE")
+        texts[name] = value
+    try:
+        specs = group_specs(
+            group, handler=handler, parameters=texts, strategies=settings.strategies
+        )
+        for spec in specs:
+            spec.group()
+    except (UnknownGroup, UnknownHandler) as error:
+        raise click.UsageError(str(error)) from error
+    return specs
+
+
+def _tell(group: str | None, states: list[CrewState], *, as_json: bool) -> None:
+    if as_json:
+        each = [state.as_json() for state in states]
+        click.echo(json.dumps({"group": group, "groups": each} if group == STRATEGY else each[0]))
+    halted = [f"{slot} is halted: {why}" for one in states for slot, why in one.halted.items()]
+    if halted:
+        raise ConsumeFailed("; ".join(halted))
+
+
+def _persist(
+    names: tuple[str, ...], threads: int, lease_s: float | None, *, until_idle: bool, as_json: bool
+) -> None:
+    if threads > THREADS_MAX:
+        raise click.UsageError(f"--workers {threads}: group persist takes at most {THREADS_MAX}")
+    settings = load()
+    with program_log_of(PERSIST, settings), stopped_by_signals() as stop:
+        redis, dsn = _redis(settings), _postgres(settings)
         if not prepared(dsn, stop):
             return
         options = PersistOptions(
@@ -96,12 +180,12 @@ def consume(
             lambda: _open_log(redis),
             all_slots(names),
             default_holder(),
-            lease_s=lease_s,
+            lease_s=lease_s or PERSIST_LEASE_S,
             until_idle=until_idle,
         )
-        progress = _run(PersistGroup(options, workers=workers), stop)
+        progress = _run(PersistGroup(options, workers=threads), stop)
     if as_json:
-        click.echo(json.dumps({"group": group, **progress.as_json()}))
+        click.echo(json.dumps({"group": PERSIST, **progress.as_json()}))
     if progress.refused or progress.halted:
         raise ConsumeFailed(progress.refused or "; ".join(progress.halted.values()))
 
@@ -182,33 +266,14 @@ def _line(progress: GroupProgress, ticks_per_s: float, *, ended: bool = False) -
     return ", ".join(parts)
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, Ctrl-Break and a polite kill set."""
-    stop = threading.Event()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        stop.set()
-
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if sys.platform == "win32":
-        wanted.append(signal.SIGBREAK)
-    former = {number: signal.signal(number, on_signal) for number in wanted}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _addresses(settings: Settings) -> tuple[str, str]:
+def _redis(settings: Settings) -> str:
     redis = settings.redis_url()
     if redis is None:
         raise ConsumeFailed(
             "no Redis is configured and no embedded one runs: "
             "start `bridgectl up`, or set REDIS_URL"
         )
-    return redis, _postgres(settings)
+    return redis
 
 
 def _postgres(settings: Settings) -> str:

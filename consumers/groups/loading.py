@@ -44,7 +44,9 @@ def load_handler(path: str) -> type[Handler]:
         has = ", ".join(_handlers_in(module)) or "none"
         raise UnknownHandler(f"{module_name} has no {class_name}; handlers in it: {has}")
     if not (isinstance(found, type) and issubclass(found, Handler)):
-        raise UnknownHandler(f"{path} is no handler: derive it from consumers.runtime.handler.Handler")
+        raise UnknownHandler(
+            f"{path} is no handler: derive it from consumers.runtime.handler.Handler"
+        )
     return found
 
 
@@ -85,18 +87,20 @@ def parameters_of(handler: type[Handler]) -> dict[str, bool | int | float | str]
     }
 
 
-def _value(handler: type[Handler], name: str, text: str, now: object) -> object:
-    kind = type(now)
+def _value(handler: type[Handler], name: str, text: str, now: bool | int | float | str) -> object:
+    kind: type[bool | int | float | str] = type(now)
     try:
-        if isinstance(now, bool):
-            if text.lower() not in _TRUE | _FALSE:
-                raise ValueError("true or false")
-            return text.lower() in _TRUE
-        return kind(text)
+        return _truth(text) if kind is bool else kind(text)
     except ValueError as error:
         raise UnknownHandler(
             f"{handler.__name__}: {name}={text!r} is no {kind.__name__} (it is {now!r} now)"
         ) from error
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError("true or false")
+    return text.lower() in _TRUE
 
 
 def group_name(handler: type) -> str:

@@ -55,7 +55,7 @@ def group_specs(
         return [GroupSpec(_own_name(name, handler), handler, texts)]
     if name == STRATEGY:
         return _strategies(strategies)
-    if name in HANDLERS:
+    if name is not None and name in HANDLERS:
         return [GroupSpec(name, HANDLERS[name][0], texts)]
     chosen = [spec for spec in _strategies(strategies, needed=False) if spec.name == name]
     if not chosen:

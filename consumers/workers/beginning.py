@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from consumers.runtime.group import Group, TaskSpec
-from consumers.runtime.journal import Deed, JournalStep, Note
+from consumers.runtime.journal import JournalStep
+from consumers.runtime.rederive.starts import began
 from events.log import Claim, Log, Stream
 from events.offset import Offset, checksum_of
 from events.tasks import Commit, OffsetChange, TaskRecord
@@ -36,7 +37,7 @@ def pass_over_what_is_there(
     step = JournalStep(
         group.handler.version,
         {stream: end.last for stream, end in ends.items()},
-        tuple(Note(Deed.BEGAN, str(stream), str(end)) for stream, end in ends.items()),
+        began(record.newest, ends),
     )
     log.tasks.commit(
         Commit(

@@ -57,7 +57,9 @@ class PlainScreen:
             return
         self._due_at = time.monotonic() + STATUS_S
         for state in states():
-            logger.info("%s", status_line(state, self._rates.of(state.group, state.total("entries"))))
+            logger.info(
+                "%s", status_line(state, self._rates.of(state.group, state.total("entries")))
+            )
 
     def close(self) -> None:
         return
@@ -106,13 +108,13 @@ def screen(title: str, *, window: bool) -> Screen:
     return WindowScreen(title) if window else PlainScreen()
 
 
-def status_line(state: CrewState, entries_per_s: float, *, ended: bool = False) -> str:
-    """A group in one line."""
+def status_line(state: CrewState, entries_per_s: float | None) -> str:
+    """A group in one line. Without a rate it is one that ended."""
+    rate = f" ({entries_per_s:.0f}/s)" if entries_per_s is not None else ""
     parts = [
-        f"{state.group}: {state.total('entries')} entries ({entries_per_s:.0f}/s), "
-        f"{state.total('outputs')} derived"
+        f"{state.group}: {state.total('entries')} entries{rate}, {state.total('outputs')} derived"
     ]
-    if not ended:
+    if entries_per_s is not None:
         held = sum(bool(task.holder) for task in state.tasks)
         parts.append(f"{held} of {len(state.tasks)} tasks held")
         parts.append(f"{_behind(state)} behind")

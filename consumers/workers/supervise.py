@@ -31,10 +31,11 @@ class GroupFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """The workers of one group on this machine, and the command line of each of them."""
+    """The workers that one command runs for a group."""
 
     group: Group
-    arguments: tuple[str, ...]
+    command: Callable[[int], tuple[str, ...]]
+    """The arguments of `bridgectl` for worker number so and so."""
     workers: int = 1
 
 
@@ -101,7 +102,7 @@ class _Team:
         self.crew = crew
         self.children = [
             Child(
-                ProcessSpec(f"{crew.group.name}-{number}", MODULE, crew.arguments),
+                ProcessSpec(f"{crew.group.name}-{number}", MODULE, crew.command(number)),
                 on_line=screen.line,
                 failures_max=failures_max,
             )

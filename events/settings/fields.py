@@ -20,6 +20,7 @@ REDIS_SCHEMES = (
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 _HOST = re.compile(r"[^\s/@?#,;:\[\]]+|/[^\s@]*")
 """A name or an IPv4 address; or the folder of a Unix socket."""
+_CLASS_PATH = re.compile(r"(?:[a-z0-9][a-z0-9_.-]*=)?[^\W\d][\w.]*:[^\W\d]\w*")
 TIMEFRAMES = (
     "M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30", "H1", "H2", "H3",
     "H4", "H6", "H8", "H12", "D1", "W1", "MN1",
@@ -45,6 +46,16 @@ def known_timeframes(value: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in value if name not in TIMEFRAMES]:
         raise ValueError(f"unknown timeframes {unknown}")
     return value
+
+
+def class_paths(value: Any) -> Any:
+    """`module:Class` or `NAME=module:Class`, with commas between."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    for part in value:
+        if not _CLASS_PATH.fullmatch(part):
+            raise ValueError(f"{part!r} is not written as module:Class")
+    return tuple(value)
 
 
 def with_scheme(*schemes: str) -> AfterValidator:
@@ -89,3 +100,4 @@ OptionalFloat = Annotated[float | None, BeforeValidator(blank_is_none)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(blank_is_none)]
 OptionalPath = Annotated[Path | None, BeforeValidator(blank_is_none)]
 CommaList = Annotated[Symbols, NoDecode]
+ClassPaths = Annotated[tuple[str, ...], NoDecode, BeforeValidator(class_paths)]

@@ -28,6 +28,7 @@ from events.settings.fields import (
     REDIS_SCHEMES,
     SECONDS,
     TIMEFRAMES,
+    ClassPaths,
     CommaList,
     HostName,
     OptionalFloat,
@@ -198,6 +199,12 @@ class Settings(BaseSettings):
         20_480, "Disk for entries that some group has not read and memory has no room for "
         "(segments in the state folder). When that is full too, appends are refused.",
         "MiB, 1 to 104857600", ge=1, le=104_857_600,
+    )  # fmt: skip
+
+    # --- groups
+    strategies: ClassPaths = setting(
+        (), "Strategies that group `strategy` runs, each as a group of its own.",
+        "module:Class or NAME=module:Class, with commas between",
     )  # fmt: skip
 
     # --- limits (share of balance in percent unless the name says otherwise)

@@ -1,0 +1,117 @@
+"""`consume` for groups of handlers: the command that supervises, and each of its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from consumers.groups.registry import GroupSpec
+from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.workers.beginning import Begin
+from consumers.workers.ownership import LEASE_S
+from consumers.workers.process import run_worker
+from consumers.workers.screen import screen, status_line
+from consumers.workers.supervise import Crew, CrewState, Supervisor
+from consumers.workers.worker import MIRROR_S, WorkerOptions
+from events.log import Log
+
+logger = logging.getLogger(__name__)
+
+MIRROR_IDLE_S = 0.1
+"""How often offsets are shown where somebody waits for the group to have read everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChoice:
+    """What an operator chooses for the groups of one command."""
+
+    workers: int = 1
+    namespaces: tuple[str, ...] = ()
+    lease_s: float = LEASE_S
+    entries_max: int = BATCH_ENTRIES_MAX
+    begin: Begin = Begin.OLDEST
+    until_idle: bool = False
+
+    def arguments(self, spec: GroupSpec, number: int) -> tuple[str, ...]:
+        """The command line of one worker."""
+        words = ["consume", "--as-worker", str(number), "--group", spec.name]
+        words += ["--handler", spec.handler, "--lease", str(self.lease_s)]
+        words += ["--batch", str(self.entries_max), "--from", self.begin.value]
+        for name, text in spec.parameters.items():
+            words += ["--set", f"{name}={text}"]
+        for namespace in self.namespaces:
+            words += ["--terminal", namespace]
+        return (*words, "--until-idle") if self.until_idle else tuple(words)
+
+
+def supervise(
+    specs: Sequence[GroupSpec], choice: RunChoice, open_log: Callable[[], Log], *, window: bool
+) -> list[CrewState]:
+    """Run the workers of these groups until told to stop, or until nothing is left to do.
+
+    Raises GroupFailed, UnknownHandler.
+    """
+    crews = [_crew(spec, choice) for spec in specs]
+    title = f"{', '.join(spec.name for spec in specs)}   (Ctrl-C ends it)"
+    with stopped_by_signals() as stop:
+        shown = screen(title, window=window)
+        root = logging.getLogger()
+        if isinstance(shown, logging.Handler):
+            root.addHandler(shown)
+        try:
+            supervisor = Supervisor(crews, open_log, shown, until_idle=choice.until_idle)
+            states = supervisor.run(stop)
+        finally:
+            if isinstance(shown, logging.Handler):
+                root.removeHandler(shown)
+            shown.close()
+    for state in states:
+        logger.info("ended: %s", status_line(state, None))
+    return states
+
+
+def work(spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log]) -> None:
+    """One worker, in this process, until told to stop."""
+    options = WorkerOptions(
+        holder=f"{socket.gethostname()}:{os.getpid()}",
+        lease_s=choice.lease_s,
+        entries_max=choice.entries_max,
+        begin=choice.begin,
+        mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
+    )
+    run_worker(open_log, spec.group(choice.namespaces), options)
+
+
+def _crew(spec: GroupSpec, choice: RunChoice) -> Crew:
+    return Crew(
+        spec.group(choice.namespaces),
+        lambda number: choice.arguments(spec, number),
+        choice.workers,
+    )
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, Ctrl-Break and a polite kill set."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        stop.set()
+
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        wanted.append(signal.SIGBREAK)
+    former = {number: signal.signal(number, on_signal) for number in wanted}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

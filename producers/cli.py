@@ -17,6 +17,7 @@ import click
 from events.durations import duration_option
 from events.log import Log, LogError, LogUnavailable
 from events.program_log import start_program_log
+from events.retention import Retention, limits_of, segment_folder
 from events.settings import (
     BadSettings,
     Settings,
@@ -120,6 +121,7 @@ def build_producer(
             attach=lambda: _attached(client),
             clock=BrokerClock(rule),
             host_state=lambda: _host_state(client),
+            retention=Retention(log, segment_folder(settings), limits_of(settings)),
             stopping=stop,
         )
     except BaseException:

@@ -16,10 +16,13 @@ import click
 from events.embedded import servers
 from events.log import Log, checked_name
 from events.redis import open_log
+from events.retention import Retention, RetentionLoop, limits_of, segment_folder
 from events.settings import Settings, load
 from producers.append import Writer
 from producers.clock.rules import ClockRule
+from producers.pollers.context import DEALS_BACKFILL_S
 from producers.report import Report
+from producers.retention import retention_loop
 from producers.terminals.tick_files import TickSource, parse_source
 from producers.tick_import import FileImport, ImportOptions, Progress, import_ticks
 
@@ -138,9 +141,20 @@ def _claimed(log: Log, settings: Settings, namespace: str) -> Iterator[Writer]:
     writer.open()
     try:
         writer.start_beating(lambda: None)  # the next append raises Fenced
-        yield writer
+        with _kept(log, settings, writer):
+            yield writer
     finally:
         writer.close()
+
+
+def _kept(log: Log, settings: Settings, writer: Writer) -> RetentionLoop:
+    """An import may bring more than memory holds."""
+    return retention_loop(
+        Retention(log, segment_folder(settings), limits_of(settings)),
+        writer,
+        deals_backfill_s=DEALS_BACKFILL_S,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
 
 
 def _shown_progress() -> Callable[[Progress], None]:

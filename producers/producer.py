@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from events.log import Log, LogError, LogUnavailable, WriterHeld, partition_of
+from events.retention import Retention
 from producers.append import Writer
 from producers.clock.broker_clock import BrokerClock
 from producers.pollers.account import EMPTY_AGAIN_S, AccountPoller
@@ -22,6 +23,7 @@ from producers.pollers.server_time import HostTime, ServerTime
 from producers.pollers.ticks import TickPoller
 from producers.pulse import Pulse
 from producers.report import Report, SymbolReport
+from producers.retention import retention_loop
 from producers.scheduler import Scheduler
 from producers.spool.file import Spool
 from producers.spool.sender import Sender
@@ -44,8 +46,9 @@ class Producer:
     """Claims the namespace, follows the terminal, and appends what it sees.
 
     `attach` makes sure that the terminal can be asked and returns the broker's names of our
-    symbols; `host_state` tells of the terminal host (fields of ProducerState); setting `stopping`
-    ends `wait`. Client and log belong to the caller, who closes them after `stop`.
+    symbols; `host_state` tells of the terminal host (fields of ProducerState); `retention` lets
+    old entries go (None: nothing is ever removed); setting `stopping` ends `wait`. Client and log
+    belong to the caller, who closes them after `stop`.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Producer:
         attach: Callable[[], Attached],
         clock: BrokerClock,
         host_state: Callable[[], Mapping[str, Any]] = dict,
+        retention: Retention | None = None,
         stopping: threading.Event | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -73,6 +77,16 @@ class Producer:
         path = options.state_dir / "spool" / f"{options.namespace}.sqlite"
         self._spool = Spool(path, bytes_max=options.spool_bytes_max)
         self._sender = Sender(self._spool, self._writer, self.report)
+        self._retention = (
+            None
+            if retention is None
+            else retention_loop(
+                retention,
+                self._writer,
+                deals_backfill_s=options.deals_backfill_s,
+                now_ms=lambda: int(wall() * 1000),
+            )
+        )
         self.context = Context(
             options=options,
             client=client,
@@ -120,6 +134,8 @@ class Producer:
         self._with_log(self._writer.open)
         self._writer.start_beating(self.context.stopping.set)
         self._sender.start()
+        if self._retention is not None:
+            self._retention.start()
         self._with_log(self._deals.start)
         self._with_log(self._instruments.start)
         self._make_tick_pollers()
@@ -211,6 +227,8 @@ class Producer:
             self.connection.stop()
             self._finish()
         self._sender.stop()
+        if self._retention is not None:
+            self._retention.stop()
         self._writer.close()
         self._spool.close()
 

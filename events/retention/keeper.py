@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,15 @@ STEPS_MAX = 16
 TRIMS_MAX = 1_000
 PROGRESS_MIN = 0.02
 """A trim that frees less of a lane does not help: what was not read leaves for the disk."""
+
+
+Needs = Callable[[Slot], Sequence[Need]]
+"""What the writer of a slot reads when it begins again."""
+
+
+def nothing_needed(slot: Slot) -> Sequence[Need]:
+    """Of a writer that keeps all it needs elsewhere, as tasks do."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class _Pass:
     """One call of `keep`: what is known of the slot, and what was done."""
 
     slot: Slot
-    needs: Sequence[Need]
+    needs: Needs
     readers: dict[Stream, frozenset[str]]
     done: Kept = field(default_factory=Kept)
 
@@ -85,8 +94,9 @@ class Retention:
         self._swept: set[Slot] = set()
         self._told = ""
 
-    def keep(self, slot: Slot, needs: Sequence[Need] = ()) -> Kept:
-        """Let go what may go. `needs`: what the writer reads when it begins again.
+    def keep(self, slot: Slot, needs: Needs = nothing_needed) -> Kept:
+        """Let go what may go. `needs` tells what the writer reads when it begins again, by what
+        the log holds when it is asked.
 
         Raises LogUnavailable, LogError.
         """
@@ -137,7 +147,7 @@ class Retention:
 
     def _trim(self, one: _Pass, lane: LaneUse, below: EntryId) -> int:
         """Remove what lies below `below` and below everybody's offset."""
-        below = min(below, self._floor(one, lane))
+        below = min(below, self._floor(one, lane), lane.last_id.next())
         if lane.first_id is not None:
             self._copy(one, lane.stream, lane.first_id, below)
         removed = 0
@@ -154,12 +164,16 @@ class Retention:
 
     def _copy(self, one: _Pass, stream: Stream, begin: EntryId, until: EntryId) -> None:
         """Keep copies of what the writer needs, before it leaves the log."""
-        for copies in copies_before(self._log, stream, one.needs, begin=begin, until=until):
+        if until <= begin:
+            return
+        needs = one.needs(one.slot)  # after the look that gave `until`: it covers all before it
+        for copies in copies_before(self._log, stream, needs, begin=begin, until=until):
             self._log.retained.keep(one.slot, copies)
             self._copies[one.slot].update(copies)
 
     def _forget_copies(self, one: _Pass) -> None:
-        gone = outdated(sorted(self._copies[one.slot]), one.needs)
+        names = sorted(self._copies[one.slot])
+        gone = outdated(names, one.needs(one.slot)) if names else []
         if gone:
             self._log.retained.keep(one.slot, {}, gone)
             self._copies[one.slot].difference_update(gone)
@@ -198,8 +212,9 @@ class Retention:
             if lane.memory_bytes <= max(goal_bytes, LANE_BYTES_MIN) or lane.first_id is None:
                 return
             share = 1 - goal_bytes / lane.memory_bytes
-            trimmed = self._trim(one, lane, _part_of(lane, share))
-            everything_was_read = self._floor(one, lane) >= lane.last_id
+            # Short memory is no reason to lose what nobody registered for yet: it is spilled.
+            trimmed = self._trim(one, lane, _part_of(lane, share)) if lane.offsets else 0
+            everything_was_read = bool(lane.offsets) and self._floor(one, lane) >= lane.last_id
             if trimmed < lane.length * PROGRESS_MIN and not everything_was_read:
                 self._spill(one, lane, int(lane.memory_bytes * share))
             use = self._log.retained.look(one.slot)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from events.log import LogError, Slot
-from events.retention.copies import Need
-from events.retention.keeper import Retention
+from events.retention.keeper import Needs, Retention, nothing_needed
 
 logger = logging.getLogger(__name__)
 
@@ -18,15 +17,22 @@ PRESSED_S = 0.1
 """Pause while memory is short."""
 STOP_S = 30.0
 
-Slots = Callable[[], Mapping[Slot, Sequence[Need]]]
-"""The slots that are ours now, each with what their writer reads when it begins again."""
+Slots = Callable[[], Iterable[Slot]]
+"""The slots that are ours now."""
 
 
 class RetentionLoop:
     """Keeps slots until stopped; an error is told once and tried again."""
 
-    def __init__(self, retention: Retention, slots: Slots, *, look_s: float = LOOK_S) -> None:
-        self._retention, self._slots, self._look_s = retention, slots, look_s
+    def __init__(
+        self,
+        retention: Retention,
+        slots: Slots,
+        needs: Needs = nothing_needed,
+        *,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self._retention, self._slots, self._needs, self._look_s = retention, slots, needs, look_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
         self._told = ""
@@ -64,10 +70,10 @@ class RetentionLoop:
         """Every slot once. True while memory is short."""
         pressed = False
         try:
-            for slot, needs in self._slots().items():
+            for slot in self._slots():
                 if self._stop.is_set():
                     return False
-                done = self._retention.keep(slot, needs)
+                done = self._retention.keep(slot, self._needs)
                 self.trimmed += done.trimmed
                 self.spilled += done.spilled
                 if done.full:

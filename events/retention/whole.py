@@ -27,6 +27,7 @@ from events.log import (
 from events.retained import Retained, Span, linked
 from events.retention.folder import SegmentFolder
 from events.tasks import Tasks
+from events.unordered import Unordered
 
 TRIES_MAX = 8
 """How often a read begins again because entries were spilled under it."""
@@ -54,6 +55,10 @@ class WholeLog:
     @property
     def retained(self) -> Retained:
         return self.bare.retained
+
+    @property
+    def unordered(self) -> Unordered:
+        return self.bare.unordered
 
     @property
     def volatile(self) -> bool:

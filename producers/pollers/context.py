@@ -21,6 +21,7 @@ from producers.spool.file import SPOOL_BYTES_MAX, Known, Spool
 from producers.terminals.interface import Reply, TerminalClient
 
 DAY_S = 86_400
+DEALS_BACKFILL_S = 30 * DAY_S
 PAGE_TICKS_DEFAULT = 10_000
 FAR_S = 2 * DAY_S
 """No server's clock is a day ahead of UTC; asking for what lies ahead costs nothing."""
@@ -59,7 +60,7 @@ class ProducerOptions:
     midnight, which is a full hour nearly everywhere."""
     history_interval_s: float = 60.0
     backfill_s: int = 0
-    deals_backfill_s: int = 30 * DAY_S
+    deals_backfill_s: int = DEALS_BACKFILL_S
     timeframes: tuple[str, ...] = ("M1", "H1")
     candles_first: int = 1_000
     """Closed candles taken of a symbol and timeframe seen for the first time."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from events.codec import AnyEvent, decode, decode_data
-from events.log import ACCOUNT_PARTITION, END, EntryId, Lane
+from events.log import ACCOUNT_PARTITION, END, Entry, EntryId, Lane
+from events.retention import copied
 from events.trading import Deal, OrderDone, Orders
 from producers.pollers import translate
 from producers.pollers.context import Context
@@ -20,6 +21,8 @@ OVERLAP_S = 3_600
 """A deal may appear in the history a while after its time."""
 SCAN_ENTRIES_MAX = 1_000_000
 SCAN_PAGE = 5_000
+COPIES = "deals"
+"""What copies of deals and orders are called that left the log and must be known."""
 DEAL, ORDER = "deal", "order"
 
 
@@ -52,18 +55,17 @@ class DealFeed:
         """A spool that begins anew: read the tickets of the log, newest entries first."""
         stream = self._context.writer.slot(ACCOUNT_PARTITION).stream(Lane.HIGH)
         before, seen = END, 0
+        slot = self._context.writer.slot(ACCOUNT_PARTITION)
         known: list[Known] = []
         while seen < SCAN_ENTRIES_MAX:
             page = self._context.writer.log.newest(stream, count_max=SCAN_PAGE, before=before)
-            for entry in page:
-                if entry.type.startswith((f"{Deal.TYPE}.", f"{OrderDone.TYPE}.")):
-                    event = decode(entry)
-                    assert isinstance(event, Deal | OrderDone)
-                    known.append(_known(event))
+            known += _tickets(page)
             seen += len(page)
             if len(page) < SCAN_PAGE:
                 break
             before = _before(page[-1].id)
+        # The log first: what leaves it meanwhile was copied before.
+        known += _tickets(copied(self._context.writer.log, slot).get(COPIES, []))
         self._context.spool.learn(known)
         if known:
             logger.info("learned %d tickets of deals and orders from the log", len(known))
@@ -107,6 +109,16 @@ class DealFeed:
             if ticket.kind == ORDER:
                 self._active.pop(ticket.number, None)
         self._active |= {row.ticket: row.time_setup for row in active}
+
+
+def _tickets(entries: Iterable[Entry]) -> list[Known]:
+    found = []
+    for entry in entries:
+        if entry.type.startswith((f"{Deal.TYPE}.", f"{OrderDone.TYPE}.")):
+            event = decode(entry)
+            assert isinstance(event, Deal | OrderDone)
+            found.append(_known(event))
+    return found
 
 
 def _known(event: Deal | OrderDone) -> Known:

@@ -15,6 +15,7 @@ from producers.ticks.cursor import TickCursor
 from producers.ticks.log_windows import Window
 from producers.ticks.state import CursorLimits, Taken, TwiceSince
 
+FEED_PREFIX = "ticks:"
 REWIND_S = 120
 """How far before the last good moment a gap is pulled again."""
 FIRST_S = 60
@@ -73,7 +74,7 @@ class TickFeed:
         twice_since_s: TwiceSince | None = None,
     ) -> None:
         self.symbol, self.partition, self.bulk = symbol, partition, bulk
-        self.name = f"ticks:{symbol}"
+        self.name = f"{FEED_PREFIX}{symbol}"
         self.state = FeedState.ASTRAY
         self.cursor: TickCursor | None = None
         """None: never appended anything, and where to begin is not known yet."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from events.codec import TICKS, decode, split_type
-from events.log import Entry, EntryId, Lane, Log, Slot
+from events.log import BEGIN, END, Entry, EntryId, Lane, Log, Slot
+from events.retention import copied
 from events.ticks import TickArray, TickBatch
 from producers.ticks.place import CursorPlace
 
@@ -37,18 +38,32 @@ def read_windows(log: Log, slot: Slot, texts: Mapping[str, str]) -> dict[str, Wi
         if place.last_entry is not None
     }
     windows = {symbol: Window(text, []) for symbol, text in texts.items()}
-    for first, last in _merged(ranges.values()):
-        for entry in _entries(log, slot, first, last):
-            found = ranges.get(entry.key)
-            if found is None or not found[0] <= entry.id <= found[1]:
-                continue
-            if split_type(entry.type)[0] != TICKS:
-                continue
-            batch = decode(entry)
-            assert isinstance(batch, TickBatch)
-            windows[entry.key].entries.append((entry.id, batch.ticks))
-            windows[entry.key].newest_utc_ms = batch.event_time_ms
+    # The log first: what leaves it meanwhile was copied before.
+    found = [
+        entry
+        for first, last in _merged(ranges.values())
+        for entry in _entries(log, slot, first, last)
+        if entry.key in ranges and ranges[entry.key][0] <= entry.id <= ranges[entry.key][1]
+    ]
+    for entry in _with_copies(log, slot, found, ranges):
+        batch = decode(entry)
+        assert isinstance(batch, TickBatch)
+        windows[entry.key].entries.append((entry.id, batch.ticks))
+        windows[entry.key].newest_utc_ms = batch.event_time_ms
     return windows
+
+
+def _with_copies(
+    log: Log, slot: Slot, found: Iterable[Entry], ranges: Mapping[str, tuple[EntryId, EntryId]]
+) -> list[Entry]:
+    """The tick entries found, and those that left the log and were kept: each once, in order."""
+    by_id = {entry.id: entry for entry in found if split_type(entry.type)[0] == TICKS}
+    for entries in copied(log, slot).values() if ranges else ():
+        for entry in entries:
+            first, last = ranges.get(entry.key, (END, BEGIN))
+            if first <= entry.id <= last and entry.stream.lane is Lane.NORMAL:
+                by_id.setdefault(entry.id, entry)
+    return [by_id[id_] for id_ in sorted(by_id)]
 
 
 def _entries(log: Log, slot: Slot, first: EntryId, last: EntryId) -> Iterable[Entry]:

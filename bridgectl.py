@@ -52,6 +52,7 @@ LAZY: dict[str, tuple[str, str]] = {
         "producers.terminals.stand_in.cli:run_on_simulator",
         "Run an MT5 script on the simulated terminal.",
     ),
+    "repair": ("consumers.repair.cli:repair", "Mend what a log that lost its tail left behind."),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
     "terminal serve": (
         "producers.terminals.serve_cli:serve",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.journal import Deed, Note
 from consumers.runtime.rederive.feed import ReplayImpossible, Turn
-from events.log import Entry, EntryId, Log, Stream
+from events.log import BEGIN, Entry, EntryId, Log, Stream
 from events.operations import HandlerFailed
 from events.tasks import Output
 
@@ -66,10 +66,10 @@ class Again:
         self.entries += len(turn.entries)
         for note in turn.notes:
             if note.deed is not Deed.HALTED or note.place not in quarantined:
-                self._do(note)
+                self._do(note, turn.ends)
             self._given()
 
-    def _do(self, note: Note) -> None:
+    def _do(self, note: Note, ends: Mapping[Stream, EntryId]) -> None:
         if note.deed is Deed.HALTED:
             if self._halts_too:
                 self._fail_again(note)
@@ -78,15 +78,15 @@ class Again:
                 self._deriving.newest, failure_of=note.place
             )
         elif note.deed is Deed.RETRIED and note.place not in self._borne:
-            self._handle([self._entry(note)])
+            entry = self._entry(note)
+            passed_over = entry.id <= ends.get(entry.stream, BEGIN)
+            self._settle(self._deriving.handle([entry], halts=not passed_over))
 
     def _fail_again(self, note: Note) -> None:
         """What halted a task left its HandlerFailed and no trace in the state."""
         batch = self._deriving.handle([self._entry(note)])
-        self._deriving.state.discard()
         self._witness.derived(batch.outputs)
-        if batch.outputs:
-            self._deriving.newest = batch.outputs[-1].id
+        self._deriving.settle(batch, {}, [])
 
     def _handle(self, entries: Sequence[Entry]) -> None:
         at = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from consumers.runtime.group import TaskSpec
@@ -26,13 +27,12 @@ class ReplayImpossible(LogError):
 class Turn(NamedTuple):
     """Entries in the order of handling, then what was done beside reading on.
 
-    `commit` and `version` are those of its journal row; 0 and "" where it has none.
+    `ends` are those of its journal row; with notes they name every input.
     """
 
     entries: list[Entry]
     notes: tuple[Note, ...] = ()
-    commit: int = 0
-    version: str = ""
+    ends: Mapping[Stream, EntryId] = MappingProxyType({})
 
 
 class Row(NamedTuple):
@@ -115,10 +115,10 @@ class Feeds:
                 )
             done = row.commit
             if self._journals:
-                yield Turn(self._batch(row.step), row.step.notes, row.commit, row.step.version)
+                yield Turn(self._batch(row.step), row.step.notes, row.step.ends)
             elif row.step.notes:
                 yield from self._in_log_order(row.step.ends)
-                yield Turn([], row.step.notes, row.commit, row.step.version)
+                yield Turn([], row.step.notes, row.step.ends)
         if not self._journals:
             yield from self._in_log_order(self._ends)
         self._check(done)

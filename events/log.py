@@ -17,6 +17,7 @@ from zlib import crc32
 if TYPE_CHECKING:
     from events.retained import Retained
     from events.tasks import Tasks
+    from events.unordered import Unordered
 
 PARTITIONS_DEFAULT = 4
 ENTRY_BYTES_MAX = 16 * 1024 * 1024
@@ -235,6 +236,11 @@ class Log(Protocol):
     @property
     def retained(self) -> Retained:
         """What entries are kept, where, and how they leave."""
+        ...
+
+    @property
+    def unordered(self) -> Unordered:
+        """Entries handed out to any number of consumers at once."""
         ...
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:

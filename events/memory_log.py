@@ -34,6 +34,7 @@ from events.log import (
 )
 from events.memory_retained import MemoryRetained
 from events.memory_tasks import MemoryTasks
+from events.memory_unordered import MemoryUnordered
 
 BEAT_LOOK_S = 0.02
 NOTHING_YET = EntryId(0, -1)
@@ -85,6 +86,7 @@ class MemoryLog:
         self._streams: dict[Stream, StreamState] = {}
         self.tasks = MemoryTasks(self)
         self.retained = MemoryRetained(self)
+        self.unordered = MemoryUnordered(self, monotonic)
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         check_namespace(namespace, partitions)
@@ -159,10 +161,8 @@ class MemoryLog:
             state = self.slot(slot)
             if entry.key in state.posted:
                 return None
-            now = EntryId(self._now_ms(), 0)
-            state.newest = now if now.ms > state.newest.ms else state.newest.next()
             state.posted.add(entry.key)
-            self.add(slot.stream(entry.lane), state.newest, entry)
+            self.add_now(slot, [entry])
             self.changed.notify_all()
             return state.newest
 
@@ -266,6 +266,16 @@ class MemoryLog:
         if state.token != claim.token:
             raise Fenced(f"{claim.slot} is no longer ours: held by {state.holder or 'nobody'}")
         return state
+
+    def add_now(self, slot: Slot, entries: Sequence[NewEntry]) -> None:
+        """Into a slot with many writers; ids are drawn here."""
+        state = self.slot(slot)
+        for entry in entries:
+            now = EntryId(self._now_ms(), 0)
+            state.newest = now if now.ms > state.newest.ms else state.newest.next()
+            self.add(slot.stream(entry.lane), state.newest, entry)
+            if entry.last is not None:
+                state.last[entry.type, entry.key] = entry.last
 
     def add(self, stream: Stream, id_: EntryId, entry: NewEntry) -> None:
         state = self.stream(stream)

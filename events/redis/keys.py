@@ -77,6 +77,16 @@ def snapshot(slot: Slot, place: int) -> list[str]:
     return [f"{slot}:snapshot:{place}:{part}" for part in ("meta", "offsets", "state")]
 
 
+def derived(slot: Slot) -> str:
+    """Set: places of entries whose outputs lie in an unordered group's slot."""
+    return f"{slot}:derived"
+
+
+def done_to(slot: Slot) -> str:
+    """Hash: stream -> id up to which an unordered group has done every entry."""
+    return f"{slot}:done_to"
+
+
 def segments(slot: Slot) -> str:
     """Hash: `LANE:FIRST:LAST` -> what a segment file on disk holds of that lane, and where."""
     return f"{slot}:segments"

@@ -41,6 +41,7 @@ from events.redis.errors import errors_translated
 from events.redis.retention import RedisRetained
 from events.redis.scripts import Script, understands_shebang
 from events.redis.tasks import RedisTasks
+from events.redis.unordered import RedisUnordered
 
 BEAT_LOOK_S = 0.1
 """How often a claim looks whether a former holder still beats."""
@@ -65,6 +66,7 @@ class RedisLog:
         self._stand_in: bool | None = None
         self.tasks = RedisTasks(client, self._run, self._calls)
         self.retained = RedisRetained(client, self._run, self._calls)
+        self.unordered = RedisUnordered(client, self._run, self._calls, _entries)
         if not self._cluster:
             _take_replies_as_they_come(client)
 

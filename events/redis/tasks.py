@@ -70,6 +70,7 @@ class RedisTasks:
             for slot in slots:
                 doomed = [make(slot) for make in (keys.offsets, keys.state, keys.journal)]
                 doomed += [keys.requests(slot), *_snapshot_keys(slot)]
+                doomed += [keys.derived(slot), keys.done_to(slot)]
                 if outputs:
                     doomed += [keys.meta(slot), keys.last(slot), *keys.lanes(slot)]
                     doomed += [keys.segments(slot), keys.spilled(slot), keys.kept(slot)]

@@ -4,7 +4,7 @@
 -- KEYS: streams    ARGV: reader
 for _, stream in ipairs(KEYS) do
   local done = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM', 'ENTRIESREAD', 0)
-  if type(done) == 'table' and done['err'] and not string.find(done['err'], 'BUSYGROUP', 1, true) then
+  if type(done) == 'table' and done['err'] and not string.find(tostring(done['err']), 'BUSYGROUP', 1, true) then
     return done
   end
 end

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from consumers.runtime.group import TaskSpec
-from consumers.runtime.sharing import Members, share
-from consumers.runtime.task import MIRROR_ALL_EVERY, TaskRun
-from events.log import Fenced, Log, LogUnavailable, Slot
-from events.tasks import Holding, StaleOffset, StaleOutput
+from consumers.workers.worker import Worker, WorkerOptions
+from events.log import Log, LogError, LogUnavailable
 
 if TYPE_CHECKING:
     from tests.simulation.groups.memory_world import World
@@ -53,8 +51,17 @@ class Faulty:
         return lambda *args, **named: self._call(name, lambda: target(*args, **named))
 
 
+class SteppedWorker(Worker):
+    """The worker as it is, but for a place to die at between two entries."""
+
+    sim: SimWorker
+
+    def _urgent(self) -> bool:
+        return self.sim.between_entries() or super()._urgent()
+
+
 class SimWorker:
-    """A worker as turns of a scheduler: take a share, step what is owned, drop what failed."""
+    """A worker process: it dies, is started again, and is stepped turn by turn."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
@@ -63,96 +70,47 @@ class SimWorker:
 
     def _begin(self) -> None:
         """A new process: nothing is remembered."""
-        self.world.started += 1
-        me = f"{self.name}/{self.world.started}"
-        self.log = cast("Log", Faulty(self.world.log, self._call))
-        self.members = Members(self.log.tasks, GROUP, me, monotonic=self.world.now_s)
-        self.runs: dict[Slot, TaskRun] = {}
-        self._seen: dict[Slot, tuple[Holding, float]] = {}
+        world = self.world
+        world.started += 1
+        self.log = cast("Log", Faulty(world.log, self._call))
+        options = WorkerOptions(
+            holder=f"{self.name}.{world.started}",
+            lease_s=world.scene.lease_s,
+            entries_max=world.chance.randint(1, world.scene.entries_max),
+        )
+        self.worker = world.scene.worker(
+            self.log, world.group, options,
+            monotonic=world.now_s, sleep=world.sleep, chance=world.chance,
+        )  # fmt: skip
+        self.worker.sim = self
 
     def turn(self) -> None:
-        try:
-            self._turn()
-        except Crashed:
-            self.world.counts["crash"] += 1
-            self._begin()
-        except LogUnavailable:
-            self.world.counts["unavailable"] += 1
-            self._lost()
-
-    def _lost(self) -> None:
-        """A call without an answer: nothing that is remembered may be believed any more."""
-        self.runs.clear()
+        """A heartbeat, or a round of the loop."""
+        self._live(self._beat if self.world.chance.random() < 0.3 else self.worker.turn)
 
     def stop(self) -> None:
-        """End as on SIGTERM: hand everything over."""
-        try:
-            for run in self.runs.values():
-                run.mirror()
-                run.release()
-            self.members.leave()
-        except (Crashed, LogUnavailable):
-            pass
+        """End as on SIGTERM, and start anew."""
+        self._live(self.worker.leave)
         self._begin()
 
-    def show(self) -> None:
-        """A quiet while: owners show their offsets again and again, others see that they are
-        none any more."""
-        for slot, run in list(self.runs.items()):
-            try:
-                self.log.beat(run.claim)
-            except Fenced:
-                del self.runs[slot]
-                continue
-            for _ in range(MIRROR_ALL_EVERY):
-                run.mirror()
-
-    def _turn(self) -> None:
-        self.members.tend()
-        specs = {spec.slot: spec for spec in self.world.specs}
-        holdings = self.log.tasks.look(sorted(specs))
-        held = {one.slot: one.holder for one in holdings}
-        mine = share(held, self.members.living, self.members.me)
-        for slot in sorted(set(self.runs) - mine):
-            run = self.runs.pop(slot)
-            run.mirror()
-            run.release()
-        for one in holdings:
-            if one.slot in mine and one.slot not in self.runs:
-                self._take(specs[one.slot], one)
-        for slot in sorted(self.runs):
-            self._step(slot)
-
-    def _take(self, spec: TaskSpec, seen: Holding) -> None:
-        before, since_s = self._seen.get(seen.slot, (None, 0.0))
-        now_s = self.world.now_s()
-        if seen.token:
-            if before is None or (before.token, before.beat) != (seen.token, seen.beat):
-                self._seen[seen.slot] = (seen, now_s)
-                return
-            if now_s - since_s < self.world.lease_s:
-                return
-        self.log.tasks.join(spec.reader, spec.inputs)
-        taken = self.log.tasks.acquire(spec.slot, self.members.me, seen=seen.token)
-        if taken is not None:
-            self.runs[spec.slot] = self.world.loaded(self.log, spec, *taken)
-            self.world.counts["acquired"] += 1
-
-    def _step(self, slot: Slot) -> None:
-        run, chance = self.runs[slot], self.world.chance
+    def _live(self, do: Callable[[], object]) -> None:
         try:
-            if chance.random() < 0.3:
-                self.log.beat(run.claim)
-            step = run.step(urgent=self._urgent)
-            self.world.counts["handled"] += step.entries
-            if chance.random() < 0.2:
-                run.mirror()
-        except (Fenced, StaleOffset, StaleOutput) as refused:
-            self.world.counts[type(refused).__name__] += 1
-            del self.runs[slot]
+            do()
+        except Crashed:
+            self.world.counts["crash"] += 1
+            self._note()
+            self._begin()
 
-    def _urgent(self) -> bool:
-        """Asked between two entries: a place to die at, or to cut the batch."""
+    def _beat(self) -> None:
+        """What the heartbeat's thread does; the loop meets the same trouble, and tells it."""
+        with suppress(LogError):
+            self.worker.beater.round()
+
+    def _note(self) -> None:
+        self.world.counts["fenced"] += self.worker.progress.fenced
+
+    def between_entries(self) -> bool:
+        """Die here, or cut the batch."""
         fault = self.world.choose(self, "entry")
         if fault in (Fault.DIE_BEFORE, Fault.DIE_AFTER):
             raise Crashed
@@ -168,13 +126,13 @@ class SimWorker:
         if fault is Fault.LOSE_REQUEST:
             raise LogUnavailable("request lost")
         if fault is Fault.DELAY:
-            world.delayed.append(effect)
+            world.delayed.append((name, effect))
             raise LogUnavailable("request delayed")
         if fault is Fault.PAUSE_BEFORE:
             world.pause(self)
-        answer = effect()
+        answer = world.carried_out(name, effect)
         if fault is Fault.REPEAT:
-            answer = effect()
+            answer = world.carried_out(name, effect)
         if fault is Fault.PAUSE_AFTER:
             world.pause(self)
         if fault is Fault.DIE_AFTER:

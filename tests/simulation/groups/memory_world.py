@@ -10,18 +10,19 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.handler import Handler
-from consumers.runtime.task import TaskRun
-from events.log import Claim, Entry, Fenced, Lane, Log, NewEntry, Slot, Stream
+from consumers.runtime.task import MIRROR_ALL_EVERY
+from events.log import Entry, Fenced, Lane, NewEntry, Slot, Stream
 from events.memory_log import MemoryLog
 from events.tasks import Commit, JournalRow, StaleOffset, StaleOutput
 from tests.simulation.groups.chains import some_entry
 from tests.simulation.groups.checker import Evidence, differences
-from tests.simulation.groups.faulty_worker import GROUP, Choose, Fault, SimWorker
+from tests.simulation.groups.faulty_worker import GROUP, Choose, Fault, SimWorker, SteppedWorker
 
 NAMESPACE = "demo"
 LEASE_S = 1.0
@@ -51,10 +52,8 @@ class Scene:
     fault_share: float = 0.05
     """Of calls; five times as many of commits."""
     lease_s: float = LEASE_S
-    load: Callable[..., TaskRun] = TaskRun
-    """How an acquired task is loaded: a test can spoil it."""
     log: Callable[..., MemoryLog] = MemoryLog
-    worker: type[SimWorker] = SimWorker
+    worker: type[SteppedWorker] = SteppedWorker
 
 
 def no_faults(worker: SimWorker, name: str) -> Fault | None:
@@ -69,10 +68,9 @@ class World:
         self.chance = random.Random(seed)
         self.choose: Choose = choose or self._at_random
         self.now_ms = 1_000
-        self.lease_s = scene.lease_s
         self.started = 0
         self.counts: Counter[str] = Counter()
-        self.delayed: list[Callable[[], Any]] = []
+        self.delayed: list[tuple[str, Callable[[], Any]]] = []
         self.log = scene.log(now_ms=lambda: self.now_ms, monotonic=self.now_s)
         self.log.open_namespace(NAMESPACE, scene.partitions)
         self.group = Group(GROUP, scene.handler)
@@ -85,15 +83,22 @@ class World:
         ]
         self._watch_commits()
         self.fed = 0
-        self.workers = [scene.worker(self, f"w{n}") for n in range(scene.workers)]
+        self.workers = [SimWorker(self, f"w{n}") for n in range(scene.workers)]
         self._nested = 0
 
     def now_s(self) -> float:
         return self.now_ms / 1000
 
-    def loaded(self, log: Log, spec: TaskSpec, claim: Claim, record: Any) -> TaskRun:
-        count = self.chance.randint(1, self.scene.entries_max)
-        return self.scene.load(log, self.group, spec, claim, record, entries_max=count)
+    def sleep(self, for_s: float) -> None:
+        self.now_ms += int(for_s * 1000)
+
+    def carried_out(self, name: str, effect: Callable[[], Any]) -> Any:
+        """Do it, and count commits that the log refuses."""
+        try:
+            return effect()
+        except (Fenced, StaleOffset, StaleOutput) as refused:
+            self.counts[type(refused).__name__] += name == "commit"
+            raise
 
     def feed(self) -> None:
         """Append one to five entries to one partition, sometimes in the same millisecond."""
@@ -143,11 +148,9 @@ class World:
 
     def deliver(self) -> None:
         """Carry out a request whose sender gave up on it long ago."""
-        effect = self.delayed.pop(self.chance.randrange(len(self.delayed)))
-        try:
-            effect()
-        except (Fenced, StaleOffset, StaleOutput) as refused:
-            self.counts[f"late {type(refused).__name__}"] += 1
+        name, effect = self.delayed.pop(self.chance.randrange(len(self.delayed)))
+        with suppress(Fenced, StaleOffset, StaleOutput):
+            self.carried_out(name, effect)
 
     def run(self, *, looks: int = 1) -> list[str]:
         """Faults until everything was fed, then peace until everything is read."""
@@ -162,14 +165,18 @@ class World:
 
     def drain(self) -> list[str]:
         faulty, self.choose = self.choose, no_faults
+        self.fed = max(self.fed, self.scene.entries)  # nothing more comes
         for _ in range(DRAIN_TURNS_MAX):
             if not self.delayed and self._idle():
                 break
             self.turn()
         if not self._idle():
             return [f"never came to an end: {self.counts}"]
-        for worker in self.workers:
-            worker.show()
+        for _ in range(MIRROR_ALL_EVERY):  # a quiet while: offsets are shown again and again
+            self.now_ms += 1_100
+            for worker in self.workers:
+                worker.worker.beater.round()
+                worker.turn()
         self.choose = faulty
         return self.differences(complete=True)
 
@@ -203,7 +210,7 @@ class World:
                 entries = self.witness.inputs[stream]
                 if entries and (stream not in offsets or offsets[stream].last < entries[-1].id):
                     return False
-        owned = {slot for worker in self.workers for slot in worker.runs}
+        owned = {slot for worker in self.workers for slot in worker.worker.owned}
         return owned == {spec.slot for spec in self.specs}
 
     def _at_random(self, worker: SimWorker, name: str) -> Fault | None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+import consumers.workers.ownership
 from consumers.runtime.handler import Handler
 from tests.conftest import Seeds
 from tests.simulation.groups.chains import Chain, ChainByPriority, ChainOfAll
@@ -59,27 +60,30 @@ def test_a_fault_at_any_single_call_changes_nothing(fault: Fault, seeds: Seeds) 
 def test_many_faults_at_random_places_change_nothing(handler: type[Handler], seeds: Seeds) -> None:
     """The seed of a run that fails is in its message; `--seed N --runs 1` repeats it."""
     counts: Counter[str] = Counter()
-    for seed in seeds.take(100):
+    for seed in seeds.take(40):
         world = World(Scene(handler, workers=1 + seed % 3, partitions=1 + seed % 2), seed)
         assert world.run(looks=2) == [], (handler, seed, world.counts)
         counts += world.counts
-    if seeds.count(100) >= 100:
-        assert counts["crash"] > 100
-        assert counts["Fenced"] + counts["late Fenced"] > 0
+    if seeds.count(40) >= 40:
+        assert counts["crash"] > 40
+        assert counts["Fenced"] > 0
         assert counts["StaleOffset"] > 0
 
 
 @pytest.mark.parametrize("handler", CHAINS)
-def test_leases_that_always_seem_over_change_nothing(handler: type[Handler], seeds: Seeds) -> None:
+def test_leases_that_always_seem_over_change_nothing(
+    handler: type[Handler], seeds: Seeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody ever waits for anybody: two owners at once are the rule."""
+    monkeypatch.setattr(consumers.workers.ownership, "LEASE_S_MIN", 0.0)
     refused: Counter[str] = Counter()
-    for seed in seeds.take(30):
+    for seed in seeds.take(15):
         scene = Scene(handler, workers=3, partitions=1, lease_s=0.0, fault_share=0.02)
         world = World(scene, seed)
         assert world.run() == [], (handler, seed, world.counts)
         refused += world.counts
-    if seeds.count(30) >= 30:
-        assert refused["Fenced"] + refused["late Fenced"] > 0, refused
+    if seeds.count(15) >= 15:
+        assert refused["Fenced"] > 0, refused
 
 
 @pytest.mark.slow
@@ -90,7 +94,7 @@ def test_tens_of_thousands_of_runs_change_nothing(handler: type[Handler], seeds:
         scene = Scene(
             handler, workers=1 + seed % 4, partitions=1 + seed % 3, entries=20 + seed % 60,
             entries_max=1 + seed % 12, fault_share=(seed % 7) / 50,
-            lease_s=(0.0, 0.3, 1.0)[seed % 3],
+            lease_s=(0.5, 1.0)[seed % 2],
         )  # fmt: skip
         world = World(scene, seed)
         assert world.run() == [], (handler, seed, world.counts)

@@ -13,6 +13,7 @@ from consumers.runtime.journal import JournalStep, Note
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
 from consumers.runtime.rederive.snapshots import Snapshots
 from consumers.runtime.rederive.starts import began
+from consumers.runtime.rederive.upgrade import waits_for_choice
 from consumers.runtime.requests import Requests
 from events.log import Claim, Entry, EntryId, Log, Stream
 from events.offset import Offset
@@ -85,6 +86,8 @@ class TaskRun:
         `urgent` is asked between entries: when it says so, the batch ends there. What operators
         ask comes first, also of a task that is halted.
         """
+        if waits_for_choice(self.halted):  # whatever it wrote now would pass for our own
+            return Step(halted=self.halted)
         asked = self._requests.next()
         if asked is not None:
             return self._carry_out(asked)

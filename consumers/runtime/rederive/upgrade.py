@@ -55,6 +55,11 @@ def needed(record: TaskRecord, version: str) -> bool:
     return record.version not in ("", version)
 
 
+def waits_for_choice(halted: str) -> bool:
+    """Whether a task is halted until an operator chooses how to upgrade it."""
+    return halted.startswith(HALTED)
+
+
 def upgraded(
     log: Log,
     group: Group,
@@ -179,7 +184,7 @@ def _done(
         event_time_ms=newest_ms, group=group.name, task=spec.reader,
         version_before=record.version, version=version, derived_from=told, entries=entries,
     )  # fmt: skip
-    halted = "" if record.halted.startswith(HALTED) else record.halted
+    halted = "" if waits_for_choice(record.halted) else record.halted
     snapshots = Snapshots(log, spec, group.handler.order, version)
     place = snapshots.place(record.commits + 1)
     step = JournalStep(version, ends, (Note(Deed.UPGRADED, "", record.version),))

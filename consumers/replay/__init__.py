@@ -1,0 +1,1 @@
+"""Deriving again what groups derived: to compare it, to try a handler, to see why."""

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from events.candles import CandleBatch
 from events.decisions import Command, LimitBreach, RiskMetrics, TradeSignal
 from events.event import Event
@@ -83,27 +81,23 @@ def encode(event: AnyEvent, *, cause: str = "", history: bool = False) -> NewEnt
 def decode(entry: Entry) -> AnyEvent:
     """The event of an entry. Raises UnknownEvent or BadEvent, naming the entry."""
     try:
-        return _decode(entry.type, entry.key, entry.data)
-    except (UnknownEvent, BadEvent) as error:
-        raise type(error)(f"{entry.place}: {error}") from error.__cause__
+        return _reader(entry.type)(entry.key, entry.data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _described(error, entry.type, entry.place) from error
 
 
 def decode_data(type_: str, key: str, data: bytes, *, place: str = "") -> AnyEvent:
     """`decode` for bytes that lie elsewhere (spool, archive, last-state cache)."""
     try:
-        return _decode(type_, key, data)
-    except (UnknownEvent, BadEvent) as error:
-        raise type(error)(f"{place}: {error}") from error.__cause__
+        return _reader(type_)(key, data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _described(error, type_, place) from error
 
 
-def _decode(type_: str, key: str, data: bytes) -> AnyEvent:
-    read = _reader(type_)
-    try:
-        return read(key, data)
-    except UnknownEvent:
-        raise
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise BadEvent(f"{type_} cannot be read: {error}") from error
+def _described(error: Exception, type_: str, place: str) -> UnknownEvent | BadEvent:
+    if isinstance(error, UnknownEvent):
+        return UnknownEvent(f"{place}: {error}")
+    return BadEvent(f"{place}: {type_} cannot be read: {error}")
 
 
 @lru_cache(TYPES_REMEMBERED_MAX)

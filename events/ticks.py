@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 from zlib import crc32
@@ -73,19 +73,20 @@ class Mark(IntFlag):
 
 _SOURCES = tuple(OffsetSource)
 _MARKS = tuple(Mark(number) for number in range(8))
-_new, _set, _tuple = object.__new__, object.__setattr__, tuple.__new__
+_new, _tuple = object.__new__, tuple.__new__
 
 
 class CorruptBatch(ValueError):
     """The bytes of a batch do not fit their checksum or length."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class TickBatch:
     """Ticks of one symbol under one clock offset, in the order the terminal gave them.
 
     `event_time_ms` is the UTC time of the newest tick, `recv_time_ms` when the terminal's host
-    had the answer (UTC, host clock).
+    had the answer (UTC, host clock). Nobody changes a batch that was made; it is not frozen only
+    because every read makes one, and a frozen object takes far longer to make.
     """
 
     symbol: str
@@ -95,6 +96,7 @@ class TickBatch:
     event_time_ms: int
     recv_time_ms: int
     marks: Mark = Mark.NONE
+    _records: bytes | None = field(default=None, init=False, repr=False)
 
     def to_bytes(self) -> bytes:
         """Header and records. Raises ValueError on a wrong dtype or more than BATCH_TICKS_MAX."""
@@ -115,33 +117,29 @@ class TickBatch:
 
     @classmethod
     def from_bytes(cls, symbol: str, data: bytes) -> TickBatch:
-        """Read `to_bytes` back without copying the records. Raises CorruptBatch."""
+        """Read `to_bytes` back. Raises CorruptBatch."""
         if len(data) < _HEADER.size:
             raise CorruptBatch(f"{len(data)} bytes are no tick batch")
         event_ms, recv_ms, offset_s, count, checksum, source, marks, _ = _HEADER.unpack_from(data)
-        records = memoryview(data)[_HEADER.size :]
+        records = data[_HEADER.size :]
         if len(records) != count * _RECORD.size or crc32(records) != checksum:
             raise CorruptBatch(f"tick batch of {symbol}: {count} ticks, checksum does not fit")
-        known = {
-            "symbol": symbol,
-            "offset_s": offset_s,
-            "offset_source": _SOURCES[source] if source < len(_SOURCES) else OffsetSource(source),
-            "event_time_ms": event_ms,
-            "recv_time_ms": recv_ms,
-            "marks": _MARKS[marks] if marks < len(_MARKS) else Mark(marks),
-            "_records": records,
-        }
         batch = _new(cls)
-        _set(batch, "__dict__", known)  # a third of the time of the frozen way
+        batch.symbol = symbol
+        batch.offset_s = offset_s
+        batch.offset_source = _SOURCES[source] if source < len(_SOURCES) else OffsetSource(source)
+        batch.event_time_ms = event_ms
+        batch.recv_time_ms = recv_ms
+        batch.marks = _MARKS[marks] if marks < len(_MARKS) else Mark(marks)
+        batch._records = records
         return batch
 
     def __getattr__(self, name: str) -> TickArray:
         """The array of a batch that was read, made when it is first asked for."""
-        records = self.__dict__.get("_records")
-        if name != "ticks" or records is None:
+        if name != "ticks" or self._records is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        ticks = self.__dict__["ticks"] = np.frombuffer(records, TICK_DTYPE)
-        return ticks
+        self.ticks = np.frombuffer(self._records, TICK_DTYPE)
+        return self.ticks
 
     def utc_ms(self) -> npt.NDArray[np.int64]:
         """UTC time of each tick in ms."""
@@ -149,12 +147,12 @@ class TickBatch:
         return times
 
     def __len__(self) -> int:
-        records = self.__dict__.get("_records")
+        records = self._records
         return len(self.ticks) if records is None else len(records) // _RECORD.size
 
     def __iter__(self) -> Iterator[PriceData]:
         symbol, offset_ms = self.symbol, self.offset_s * 1000
-        records = self.__dict__.get("_records")
+        records = self._records
         rows = self.ticks.tolist() if records is None else _RECORD.iter_unpack(records)
         for _, bid, ask, last, _, time_msc, flags, volume_real in rows:
             price = (symbol, time_msc - offset_ms, time_msc, bid, ask, last, volume_real, flags)

@@ -28,6 +28,7 @@ from consumers.persist import (
 )
 from consumers.persist.group import WORKERS_MAX as THREADS_MAX
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
@@ -50,7 +51,7 @@ class ConsumeFailed(RuntimeError):
 
 @click.command()
 @click.option("--group", help="Which group to run [default: persist]; with --handler its name.")
-@click.option("--handler", metavar="MODULE:CLASS", help="A handler of your own to run as a group.")
+@click.option("--handler", metavar="MODULE:CLASS", help="A handler or sink of your own to run.")
 @click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
 @click.option("--terminal", "names", multiple=True, metavar="NAME", help="Only these; repeat.")
 @click.option(
@@ -82,6 +83,13 @@ class ConsumeFailed(RuntimeError):
     show_default=True,
     help="Entries of each lane handled in one commit.",
 )
+@click.option(
+    "--upgrade",
+    type=click.Choice([one.value for one in Upgrade]),
+    default=Upgrade.DERIVE.value,
+    show_default=True,
+    help="How to go on with the state that another version of the handler left.",
+)
 @click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--as-worker", type=int, hidden=True, help="Be one worker; used by consume.")
@@ -95,6 +103,7 @@ def consume(
     lease_s: float | None,
     begin: str | None,
     entries_max: int,
+    upgrade: str,
     plain: bool,
     as_json: bool,
     as_worker: int | None,
@@ -123,6 +132,7 @@ def consume(
         lease_s=lease_s or LEASE_S,
         entries_max=entries_max,
         begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
+        upgrade=Upgrade(upgrade),
         until_idle=until_idle,
     )
     redis = _redis(settings)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from consumers.runtime.handler import Handler
+from consumers.sinks import Sink
 from events.log import checked_name
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
@@ -19,8 +20,11 @@ class UnknownHandler(ValueError):
     """`module:Class` leads to no handler. The message names cause and cure."""
 
 
-def load_handler(path: str) -> type[Handler]:
-    """The class at `module:Class`; modules of the current folder can be named too.
+Code = type[Handler] | type[Sink]
+
+
+def load_handler(path: str) -> Code:
+    """The handler or sink at `module:Class`; modules of the current folder can be named too.
 
     Raises UnknownHandler.
     """
@@ -54,11 +58,13 @@ def _handlers_in(module: object) -> list[str]:
     return [
         name
         for name, found in vars(module).items()
-        if isinstance(found, type) and issubclass(found, Handler) and found is not Handler
+        if isinstance(found, type)
+        and issubclass(found, Handler | Sink)
+        and found.__module__ == getattr(module, "__name__", "")
     ]
 
 
-def with_parameters(handler: type[Handler], texts: Mapping[str, str]) -> type[Handler]:
+def with_parameters(handler: Code, texts: Mapping[str, str]) -> Code:
     """The handler with class attributes replaced, read as the type that each has.
 
     Raises UnknownHandler for a name that is no parameter, or a text that is no such value.
@@ -76,9 +82,10 @@ def with_parameters(handler: type[Handler], texts: Mapping[str, str]) -> type[Ha
     return type(handler.__name__, (handler,), body)
 
 
-def parameters_of(handler: type[Handler]) -> dict[str, bool | int | float | str]:
+def parameters_of(handler: Code) -> dict[str, bool | int | float | str]:
     """Public class attributes that are a number, a text or true and false, with their values."""
-    own = {name for name in dir(Handler) if not name.startswith("_")} | set(get_type_hints(Handler))
+    base = Handler if issubclass(handler, Handler) else Sink
+    own = {*dir(base), *get_type_hints(base)}
     return {
         name: value
         for name in dir(handler)
@@ -87,7 +94,7 @@ def parameters_of(handler: type[Handler]) -> dict[str, bool | int | float | str]
     }
 
 
-def _value(handler: type[Handler], name: str, text: str, now: bool | int | float | str) -> object:
+def _value(handler: Code, name: str, text: str, now: bool | int | float | str) -> object:
     kind: type[bool | int | float | str] = type(now)
     try:
         return _truth(text) if kind is bool else kind(text)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from consumers.groups.loading import UnknownHandler, group_name, load_handler, with_parameters
 from consumers.runtime.group import Group
+from consumers.sinks import Sink, SinkGroup
+from consumers.workers.taking import AnyGroup
 from events.log import OPERATOR, SOURCE, checked_name
 
 PERSIST, STRATEGY = "persist", "strategy"
@@ -26,17 +28,19 @@ class UnknownGroup(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A handler to run as a group: enough for a worker's command line."""
+    """A handler or sink to run as a group: enough for a worker's command line."""
 
     name: str
     handler: str
     """`module:Class`."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
-    def group(self, namespaces: Sequence[str] = ()) -> Group:
+    def group(self, namespaces: Sequence[str] = ()) -> AnyGroup:
         """Raises UnknownHandler."""
-        handler = with_parameters(load_handler(self.handler), self.parameters)
-        return Group(self.name, handler, namespaces=tuple(namespaces))
+        code = with_parameters(load_handler(self.handler), self.parameters)
+        if issubclass(code, Sink):
+            return SinkGroup(self.name, code, namespaces=tuple(namespaces))
+        return Group(self.name, code, namespaces=tuple(namespaces))
 
 
 def group_specs(

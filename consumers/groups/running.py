@@ -15,12 +15,13 @@ from types import FrameType
 
 from consumers.groups.registry import GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.process import run_worker
 from consumers.workers.screen import screen, status_line
 from consumers.workers.supervise import Crew, CrewState, Supervisor
-from consumers.workers.worker import MIRROR_S, WorkerOptions
+from consumers.workers.taking import MIRROR_S, WorkerOptions
 from events.log import Log
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class RunChoice:
     lease_s: float = LEASE_S
     entries_max: int = BATCH_ENTRIES_MAX
     begin: Begin = Begin.OLDEST
+    upgrade: Upgrade = Upgrade.DERIVE
     until_idle: bool = False
 
     def arguments(self, spec: GroupSpec, number: int) -> tuple[str, ...]:
@@ -45,6 +47,7 @@ class RunChoice:
         words = ["consume", "--as-worker", str(number), "--group", spec.name]
         words += ["--handler", spec.handler, "--lease", str(self.lease_s)]
         words += ["--batch", str(self.entries_max), "--from", self.begin.value]
+        words += ["--upgrade", self.upgrade.value]
         for name, text in spec.parameters.items():
             words += ["--set", f"{name}={text}"]
         for namespace in self.namespaces:
@@ -85,6 +88,7 @@ def work(spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log]) -> Non
         lease_s=choice.lease_s,
         entries_max=choice.entries_max,
         begin=choice.begin,
+        upgrade=choice.upgrade,
         mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
     )
     run_worker(open_log, spec.group(choice.namespaces), options)

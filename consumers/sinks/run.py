@@ -109,6 +109,11 @@ class SinkRun:
             self.waiting, self._waits = "", self._fresh_waits()
         return step
 
+    def halt(self, reason: str) -> None:
+        """Stand still, durably, until an operator says how to go on."""
+        self.halted = reason
+        self._commit({}, [])
+
     def wait(self, block_ms: int) -> None:
         """Sleep until something may be there, or the sink is to be tried again."""
         left_s = self._again_at - self._monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.group import TaskSpec
 from consumers.runtime.journal import JournalStep
 from consumers.runtime.rederive.starts import began
 from events.log import Claim, Log, Stream
@@ -27,7 +27,7 @@ def is_new(record: TaskRecord) -> bool:
 
 
 def pass_over_what_is_there(
-    log: Log, group: Group, spec: TaskSpec, claim: Claim, record: TaskRecord
+    log: Log, spec: TaskSpec, claim: Claim, record: TaskRecord, *, version: str
 ) -> TaskRecord:
     """Put a new task behind the newest entry of every input, durably; returns its record.
 
@@ -35,7 +35,7 @@ def pass_over_what_is_there(
     """
     ends = {stream: _end(log, stream) for stream in spec.inputs}
     step = JournalStep(
-        group.handler.version,
+        version,
         {stream: end.last for stream, end in ends.items()},
         began(record.newest, ends),
     )
@@ -45,7 +45,7 @@ def pass_over_what_is_there(
             record.newest,
             {s: OffsetChange(Offset(), end) for s, end in ends.items() if end != Offset()},
             journal=step.to_bytes(),
-            version=group.handler.version,
+            version=version,
         )
     )
     return log.tasks.peek(spec.slot)

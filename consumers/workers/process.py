@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from consumers.runtime.group import Group
-from consumers.workers.worker import Worker, WorkerOptions, waits
+from consumers.workers.taking import AnyGroup, WorkerOptions, is_waiting
+from consumers.workers.worker import Worker, waits
 from events.log import Log, LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Report:
 
 
 def report_of(worker: Worker) -> Report:
-    progress = worker.progress
+    progress, runs = worker.progress, list(worker.owned.values())
     return Report(
         worker=worker.name,
         pid=os.getpid(),
@@ -69,11 +69,11 @@ def report_of(worker: Worker) -> Report:
         },
         fenced=progress.fenced,
         halted={str(slot): why for slot, why in list(progress.halted.items())},
-        waiting=progress.waiting,
+        waiting=progress.waiting or next(filter(None, map(is_waiting, runs)), ""),
     )
 
 
-def run_worker(open_log: Callable[[], Log], group: Group, options: WorkerOptions) -> None:
+def run_worker(open_log: Callable[[], Log], group: AnyGroup, options: WorkerOptions) -> None:
     """Until a signal says stop. Raises LogError for a group that cannot run like this."""
     with _told_to_stop() as told:
         logs: list[Log] = []

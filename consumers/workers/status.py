@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from consumers.runtime.group import Group
+from consumers.workers.taking import AnyGroup
 from events.log import Lane, Log, Slot
 
 
@@ -21,7 +21,7 @@ class TaskStatus:
     """Everything that was in its inputs is handled."""
 
 
-def look(log: Log, group: Group) -> list[TaskStatus]:
+def look(log: Log, group: AnyGroup) -> list[TaskStatus]:
     """Every task of a group. Raises LogError."""
     specs = group.specs(log)
     found = []

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from consumers.runtime.group import Group
 from consumers.workers.process import Report
 from consumers.workers.status import TaskStatus, is_done, look
+from consumers.workers.taking import AnyGroup
 from events.log import Log, LogError, LogUnavailable
 from events.processes import Child, ProcessReport, ProcessSpec, ProcessState
 
@@ -33,7 +33,7 @@ class GroupFailed(RuntimeError):
 class Crew:
     """The workers that one command runs for a group."""
 
-    group: Group
+    group: AnyGroup
     command: Callable[[int], tuple[str, ...]]
     """The arguments of `bridgectl` for worker number so and so."""
     workers: int = 1

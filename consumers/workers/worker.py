@@ -8,18 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from consumers.runtime.group import Group, TaskSpec
-from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.runtime.group import TaskSpec
 from consumers.runtime.sharing import Members, worker_name
-from consumers.runtime.task import Step, TaskRun
-from consumers.workers.beating import HANDLE_S_MAX, Beater
-from consumers.workers.beginning import Begin, is_new, pass_over_what_is_there
-from consumers.workers.ownership import LEASE_S, Ownership
+from consumers.workers.beating import Beater
+from consumers.workers.ownership import Ownership
+from consumers.workers.taking import AnyGroup, Run, WorkerOptions, is_waiting, let_go, load
 from events.continuity import LOOK_S, findings
 from events.log import Claim, EntryId, Fenced, Log, LogError, LogUnavailable, Slot, Stream
-from events.offset import Offset
 from events.tasks import Holding, StaleOffset, StaleOutput, TaskRecord
 
 logger = logging.getLogger(__name__)
@@ -28,43 +24,8 @@ WAIT_S = 0.05
 """Longest sleep for new entries: a stop, or a task that became free, is noticed within it."""
 SPECS_S = 2.0
 """How often new terminals and writers are looked for."""
-MIRROR_S = 1.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 """Waits after trouble: they double from the first to the longest."""
-
-
-class Run(Protocol):
-    """A task in the worker's hands: `TaskRun` for handlers, `SinkRun` for sinks."""
-
-    spec: TaskSpec
-    claim: Claim
-    halted: str
-
-    @property
-    def offsets(self) -> Mapping[Stream, Offset]: ...
-
-    @property
-    def ends(self) -> dict[Stream, EntryId]: ...
-
-    def step(self, *, urgent: Callable[[], bool] = ...) -> Step: ...
-
-    def halt(self, reason: str) -> None: ...
-
-    def mirror(self) -> None: ...
-
-    def release(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """What an operator chooses. `holder` tells people where the worker runs."""
-
-    holder: str
-    lease_s: float = LEASE_S
-    entries_max: int = BATCH_ENTRIES_MAX
-    begin: Begin = Begin.OLDEST
-    mirror_s: float = MIRROR_S
-    handle_s_max: float = HANDLE_S_MAX
 
 
 @dataclass(slots=True)
@@ -88,6 +49,10 @@ class Progress:
     waiting: str = ""
 
 
+class _Stopped(Exception):
+    """Told to stop in the middle of taking a task."""
+
+
 class Worker:
     """`run` until `stopping` is set. `turn` is one round of it, for who steps it by hand.
 
@@ -97,7 +62,7 @@ class Worker:
     def __init__(
         self,
         log: Log,
-        group: Group,
+        group: AnyGroup,
         options: WorkerOptions,
         *,
         beat_log: Log | None = None,
@@ -126,6 +91,8 @@ class Worker:
         self._retry: dict[Slot, tuple[float, float]] = {}
         """Tasks that could not be run: when to try again, and the wait after that."""
         self._waits = waits(self._chance)
+        self._woken = False
+        """The last wait found something, and nothing was done with it since."""
         now = monotonic()
         self._not_before = self._next_specs = self._next_mirror = now
         self._next_look = now + LOOK_S
@@ -156,6 +123,8 @@ class Worker:
         except LogUnavailable as error:
             self._lose(error)
             return False
+        if worked:
+            self._woken = False
         if self.progress.waiting:
             logger.info("%s: the log answers again", self._group.name)
             self.progress.waiting = ""
@@ -171,15 +140,17 @@ class Worker:
             return
         left_s = min(WAIT_S, max(0.001, self._ownership.due_in_s()))
         ends: dict[Stream, EntryId] = {}
-        for slot, run in self._runs.items():
-            if not run.halted and slot not in self._retry:
+        for run in self._runs.values():
+            if not run.halted and not is_waiting(run):
                 for stream, last in run.ends.items():
                     ends[stream] = min(last, ends.get(stream, last))
-        if not ends:
+        if not ends or self._woken:  # what is there was of no use: do not ask for it again at once
+            self._woken = False
             self._sleep(left_s)
             return
         try:
-            self._log.read(ends, count_max=1, block_ms=max(1, int(left_s * 1000)))
+            block_ms = max(1, int(left_s * 1000))
+            self._woken = bool(self._log.read(ends, count_max=1, block_ms=block_ms))
         except LogUnavailable as error:
             self._lose(error)
 
@@ -263,7 +234,8 @@ class Worker:
         except Exception as error:
             self.beater.drop(slot)
             self._log.release(claim)
-            self._failed(slot, error)
+            if not isinstance(error, _Stopped):
+                self._failed(slot, error)
             return
         if seen:
             logger.warning("%s: taken over from %s, which was silent", slot, holding.holder)
@@ -273,13 +245,18 @@ class Worker:
     def _begin(self, claim: Claim, record: TaskRecord) -> None:
         spec = self._specs[claim.slot]
         self._log.tasks.join(spec.reader, spec.inputs)
-        if self._options.begin is Begin.NEWEST and is_new(record):
-            record = pass_over_what_is_there(self._log, self._group, spec, claim, record)
-        run: Run = TaskRun(
-            self._log, self._group, spec, claim, record, entries_max=self._options.entries_max
-        )
+        run = load(
+            self._log, self._group, spec, claim, record, self._options,
+            moved=self._still_taking, monotonic=self._monotonic,
+        )  # fmt: skip
         self._check(run)
         self._runs[claim.slot] = run
+
+    def _still_taking(self) -> None:
+        """Called while a state is derived again, which may take long."""
+        self.beater.moves += 1
+        if self.stopping:
+            raise _Stopped("told to stop while taking a task")
 
     def _check(self, run: Run) -> None:
         """Halt a task whose inputs are no longer the streams it has read."""
@@ -357,6 +334,7 @@ class Worker:
         self.beater.drop(slot)
         if run is not None:
             self._left[slot] = run.claim
+            let_go(run)
         self._ownership.hurry()
 
     def _fall(self, slot: Slot, why: str) -> None:
@@ -372,7 +350,8 @@ class Worker:
         self._retry[slot] = (self._monotonic() + wait_s, min(wait_s * 2, RETRY_MAX_S))
         if first:
             logger.error("%s cannot go on, and is tried again and again: %s: %s", slot,
-                         type(error).__name__, error, exc_info=error)  # fmt: skip
+                         type(error).__name__, error,
+                         exc_info=None if isinstance(error, LogError) else error)  # fmt: skip
 
     def _may_try(self, slot: Slot) -> bool:
         return self._monotonic() >= self._retry.get(slot, (0.0, 0.0))[0]

@@ -1,0 +1,103 @@
+"""From an acquired task to one that can be stepped: a handler's or a sink's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.reading import BATCH_ENTRIES_MAX
+from consumers.runtime.rederive.upgrade import Upgrade, upgraded
+from consumers.runtime.task import Step, TaskRun
+from consumers.sinks import SinkGroup, SinkRun
+from consumers.workers.beating import HANDLE_S_MAX
+from consumers.workers.beginning import Begin, is_new, pass_over_what_is_there
+from consumers.workers.ownership import LEASE_S
+from events.log import Claim, EntryId, Log, Stream
+from events.offset import Offset
+from events.tasks import TaskRecord
+
+MIRROR_S = 1.0
+
+AnyGroup = Group | SinkGroup
+
+
+class Run(Protocol):
+    """A task in a worker's hands: `TaskRun` of a handler, `SinkRun` of a sink."""
+
+    spec: TaskSpec
+    claim: Claim
+    halted: str
+
+    @property
+    def offsets(self) -> Mapping[Stream, Offset]: ...
+
+    @property
+    def ends(self) -> dict[Stream, EntryId]: ...
+
+    def step(self, *, urgent: Callable[[], bool] = ...) -> Step: ...
+
+    def halt(self, reason: str) -> None: ...
+
+    def mirror(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What an operator chooses. `holder` tells people where the worker runs."""
+
+    holder: str
+    lease_s: float = LEASE_S
+    entries_max: int = BATCH_ENTRIES_MAX
+    begin: Begin = Begin.OLDEST
+    upgrade: Upgrade = Upgrade.DERIVE
+    mirror_s: float = MIRROR_S
+    handle_s_max: float = HANDLE_S_MAX
+
+
+def load(
+    log: Log,
+    group: AnyGroup,
+    spec: TaskSpec,
+    claim: Claim,
+    record: TaskRecord,
+    options: WorkerOptions,
+    *,
+    moved: Callable[[], None],
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Run:
+    """Make what was acquired ready to step; `moved` is called while that takes long.
+
+    Raises what a commit raises, and whatever a handler's or a sink's own start raises.
+    """
+    if options.begin is Begin.NEWEST and is_new(record):
+        code = group.sink if isinstance(group, SinkGroup) else group.handler
+        record = pass_over_what_is_there(log, spec, claim, record, version=code.version)
+    if isinstance(group, SinkGroup):
+        sink = group.sink(**group.parameters)
+        return SinkRun(
+            log, sink, spec, claim, record,
+            entries_max=options.entries_max, monotonic=monotonic,
+        )  # fmt: skip
+    record = upgraded(
+        log, group, spec, claim, record,
+        policy=options.upgrade, told=lambda _: moved(), monotonic=monotonic,
+    )  # fmt: skip
+    return TaskRun(
+        log, group, spec, claim, record, entries_max=options.entries_max, monotonic=monotonic
+    )
+
+
+def let_go(run: Run) -> None:
+    """Believe nothing of it any more."""
+    if isinstance(run, SinkRun):
+        run.close()
+
+
+def is_waiting(run: Run) -> str:
+    """Why entries are left to lie for now, or empty."""
+    return run.waiting if isinstance(run, SinkRun) else ""

@@ -10,7 +10,6 @@ from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.rederive.feed import rows
 from events.log import EntryId, Log, LogError, Slot, Stream
 from events.offset import Offset
-from events.retained import linked
 from events.tasks import NOTHING_DERIVED, TaskRecord
 
 
@@ -74,12 +73,9 @@ def missing(log: Log, record: TaskRecord, inputs: Collection[Stream]) -> str:
 
 
 def removed(log: Log, stream: Stream) -> int:
-    """Entries of a stream that are neither in the log nor in its segments any more."""
-    use = log.retained.look(stream.slot)
-    lane = next(lane for lane in use.lanes if lane.stream == stream)
-    trimmed = lane.entries_added - lane.length
-    chain = linked(use.spans_of(stream), trimmed)
-    return chain[0].before if chain else trimmed
+    """Entries of a stream that this log no longer gives."""
+    info = log.info(stream)
+    return max(0, info.entries_added - info.length)
 
 
 def upgrades(log: Log, slot: Slot) -> list[int]:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from consumers.workers.worker import Worker, WorkerOptions
+from consumers.workers.taking import WorkerOptions
+from consumers.workers.worker import Worker
 from events.log import Log, LogError, LogUnavailable
 
 if TYPE_CHECKING:

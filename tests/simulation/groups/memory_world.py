@@ -17,7 +17,7 @@ from typing import Any
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import MIRROR_ALL_EVERY
-from events.log import Entry, Fenced, Lane, NewEntry, Slot, Stream
+from events.log import Entry, Fenced, Lane, Log, NewEntry, Slot, Stream
 from events.memory_log import MemoryLog
 from events.tasks import Commit, JournalRow, StaleOffset, StaleOutput
 from tests.simulation.groups.chains import some_entry
@@ -52,7 +52,7 @@ class Scene:
     fault_share: float = 0.05
     """Of calls; five times as many of commits."""
     lease_s: float = LEASE_S
-    log: Callable[..., MemoryLog] = MemoryLog
+    log: Callable[..., Log] = MemoryLog
     worker: type[SteppedWorker] = SteppedWorker
 
 
@@ -71,7 +71,7 @@ class World:
         self.started = 0
         self.counts: Counter[str] = Counter()
         self.delayed: list[tuple[str, Callable[[], Any]]] = []
-        self.log = scene.log(now_ms=lambda: self.now_ms, monotonic=self.now_s)
+        self.log: Log = scene.log(now_ms=lambda: self.now_ms, monotonic=self.now_s)
         self.log.open_namespace(NAMESPACE, scene.partitions)
         self.group = Group(GROUP, scene.handler)
         self.specs = self.group.specs(self.log)

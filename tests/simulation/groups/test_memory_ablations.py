@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import consumers.runtime.reading
-import consumers.workers.worker
+import consumers.workers.taking
 from consumers.runtime.task import TaskRun
 from events.log import Claim, Entry, EntryId, Log, LogUnavailable, Stream
 from events.memory_log import MemoryLog
@@ -159,16 +159,16 @@ def from_the_mirror(log: Log, group: Any, spec: Any, claim: Claim, record: TaskR
     """A task that believes what is only shown to operators."""
     offsets = {}
     for stream in spec.inputs:
-        shown = log.groups(stream).get(spec.reader)
-        for entry in log.between(stream, shown.offset, shown.offset, count_max=1) if shown else ():
-            offsets[stream] = Offset(entry.id, shown.entries_read, checksum_of(entry))
+        if shown := log.groups(stream).get(spec.reader):
+            for entry in log.between(stream, shown.offset, shown.offset, count_max=1):
+                offsets[stream] = Offset(entry.id, shown.entries_read, checksum_of(entry))
     return TaskRun(log, group, spec, claim, dataclasses.replace(record, offsets=offsets), **more)
 
 
 def test_the_mirror_is_no_offset(seeds: Seeds, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the guards nothing is spoiled, but nothing gets on either; without them it is."""
     dying = (Fault.DIE_AFTER,)
-    monkeypatch.setattr(consumers.workers.worker, "TaskRun", from_the_mirror)
+    monkeypatch.setattr(consumers.workers.taking, "TaskRun", from_the_mirror)
     found, _ = seen(scene(), dying, seeds)
     assert any("never came to an end" in one for one in found)
     found, _ = seen(scene("offsets", "ids"), dying, seeds)

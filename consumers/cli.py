@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import threading
-import time
+from collections.abc import Callable
 
 import click
 
@@ -19,30 +17,17 @@ from consumers.groups import (
     group_specs,
 )
 from consumers.groups.running import RunChoice, stopped_by_signals, supervise, work
-from consumers.persist import (
-    GroupProgress,
-    PersistGroup,
-    PersistOptions,
-    all_slots,
-    default_holder,
-)
-from consumers.persist.group import WORKERS_MAX as THREADS_MAX
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
-from events import postgres
 from events.log import Log
-from events.postgres import DatabaseRefused, where
-from events.postgres.offsets import LEASE_S as PERSIST_LEASE_S
 from events.program_log import program_log_of
 from events.settings import Settings, load
 
-logger = logging.getLogger(__name__)
-
-STATUS_S = 5.0
-POLL_S = 0.2
+PERSIST_LEASE_S = 30.0
+THREADS_MAX = 16
 
 
 class ConsumeFailed(RuntimeError):
@@ -135,14 +120,14 @@ def consume(
         upgrade=Upgrade(upgrade),
         until_idle=until_idle,
     )
-    redis = _redis(settings)
+    open_log = _redis_log(settings)
     if as_worker is not None:
         with program_log_of(f"{specs[0].name}-{as_worker}", settings):
-            work(specs[0], choice, lambda: _open_log(redis))
+            work(specs[0], choice, open_log)
         return
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
-        states = supervise(specs, choice, lambda: _open_log(redis), window=window)
+        states = supervise(specs, choice, open_log, window=window)
     _tell(group, states, as_json=as_json)
 
 
@@ -178,22 +163,23 @@ def _tell(group: str | None, states: list[CrewState], *, as_json: bool) -> None:
 def _persist(
     names: tuple[str, ...], threads: int, lease_s: float | None, *, until_idle: bool, as_json: bool
 ) -> None:
+    from consumers.persist.running import run_persist
+
     if threads > THREADS_MAX:
         raise click.UsageError(f"--workers {threads}: group persist takes at most {THREADS_MAX}")
     settings = load()
     with program_log_of(PERSIST, settings), stopped_by_signals() as stop:
-        redis, dsn = _redis(settings), _postgres(settings)
-        if not prepared(dsn, stop):
-            return
-        options = PersistOptions(
-            dsn,
-            lambda: _open_log(redis),
-            all_slots(names),
-            default_holder(),
+        progress = run_persist(
+            _postgres(settings),
+            _redis_log(settings),
+            stop,
+            namespaces=names,
+            threads=threads,
             lease_s=lease_s or PERSIST_LEASE_S,
             until_idle=until_idle,
         )
-        progress = _run(PersistGroup(options, workers=threads), stop)
+    if progress is None:
+        return
     if as_json:
         click.echo(json.dumps({"group": PERSIST, **progress.as_json()}))
     if progress.refused or progress.halted:
@@ -210,6 +196,8 @@ def migrate(only_check: bool, as_json: bool) -> None:
     bridgectl migrate
     bridgectl migrate --check --json
     """
+    from events import postgres
+
     dsn = _postgres(load())
     state = postgres.current(dsn) if only_check else postgres.migrate(dsn)
     if as_json:
@@ -217,79 +205,26 @@ def migrate(only_check: bool, as_json: bool) -> None:
         click.echo(json.dumps(facts))
     else:
         done = "is up to date" if state.ready else f"needs {state.newest}: run `bridgectl migrate`"
-        click.echo(f"database {where(dsn)}: schema {state.current or 'none'} {done}")
+        click.echo(f"database {postgres.where(dsn)}: schema {state.current or 'none'} {done}")
     if not state.ready:
         raise click.exceptions.Exit(1)
 
 
-def prepared(dsn: str, stop: threading.Event) -> bool:
-    """Wait for the database and see to its schema: an empty database gets the tables, an older
-    or newer one is refused. False when told to stop before that. Raises DatabaseRefused."""
-    if not postgres.wait_until_ready(
-        dsn, tell=logger.warning, stopped=stop.is_set, sleep=stop.wait
-    ):
-        return False
-    if postgres.current(dsn).current is None:
-        logger.info("making the tables in database %s", where(dsn))
-        postgres.migrate(dsn)
-    postgres.check(dsn)
-    return True
-
-
-def _run(group: PersistGroup, stop: threading.Event) -> GroupProgress:
-    """Until every worker ended or we are told to stop, saying every few seconds how it goes."""
-    group.start()
-    began = said_at = time.monotonic()
-    ticks_then = 0
-    while group.running and not stop.is_set():
-        stop.wait(POLL_S)
-        if group.progress().refused:
-            break
-        now = time.monotonic()
-        if now - said_at >= STATUS_S:
-            progress = group.progress()
-            logger.info("%s", _line(progress, (progress.ticks - ticks_then) / (now - said_at)))
-            said_at, ticks_then = now, progress.ticks
-    group.stop()
-    if not group.join():
-        logger.warning("a worker still waits for the database; what it was storing is not counted")
-    progress = group.progress()
-    rate = progress.ticks / max(time.monotonic() - began, 1e-9)
-    logger.info("ended: %s", _line(progress, rate, ended=True))
-    return progress
-
-
-def _line(progress: GroupProgress, ticks_per_s: float, *, ended: bool = False) -> str:
-    parts = [
-        f"{progress.entries} entries, {progress.ticks} ticks stored ({ticks_per_s:.0f} ticks/s)"
-    ]
-    if not ended:  # at the end every slot was given up
-        parts.append(f"{len(progress.held)} slots held")
-    if not ended and not progress.held:
-        parts.append("standing by: others hold all slots, or nothing is there yet")
-    if progress.dead:
-        parts.append(f"{progress.dead} entries in dead_entries")
-    if progress.halted:
-        parts.append(f"{len(progress.halted)} slots HALTED")
-    if progress.waiting:
-        parts.append(f"waiting: {progress.waiting}")
-    return ", ".join(parts)
-
-
-def _redis(settings: Settings) -> str:
+def _redis_log(settings: Settings) -> Callable[[], Log]:
+    """Opens the log, when it is called."""
     redis = settings.redis_url()
     if redis is None:
         raise ConsumeFailed(
             "no Redis is configured and no embedded one runs: "
             "start `bridgectl up`, or set REDIS_URL"
         )
-    return redis
+    return lambda: _open_log(redis)
 
 
 def _postgres(settings: Settings) -> str:
     dsn = settings.postgres_url()
     if dsn is None:
-        raise DatabaseRefused(
+        raise ConsumeFailed(
             "no database is configured and no embedded one runs: "
             "start `bridgectl up`, or set POSTGRES_HOST (or POSTGRES_URL)"
         )

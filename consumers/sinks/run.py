@@ -76,7 +76,7 @@ class SinkRun:
         self._mirrored: dict[Stream, Offset] = {}
         self._opened = False
         self._waits = self._fresh_waits()
-        self._again_at = self._next_look = monotonic()
+        self._again_at = monotonic()
 
     @property
     def offsets(self) -> Mapping[Stream, Offset]:
@@ -85,7 +85,11 @@ class SinkRun:
 
     @property
     def ends(self) -> dict[Stream, EntryId]:
-        """Where to read on."""
+        """Where to read on; nothing while the sink is to be left alone."""
+        return {} if self._monotonic() < self._again_at else self._ends
+
+    @property
+    def _ends(self) -> dict[Stream, EntryId]:
         return {stream: offset.last for stream, offset in self._offsets.items()}
 
     def step(self, *, urgent: Callable[[], bool] = lambda: False) -> Step:
@@ -95,9 +99,9 @@ class SinkRun:
         try:
             if not self._opened:
                 self._open()
-            if self._halts():
+            if self.halted:
                 return Step(halted=self.halted)
-            entries = self._reading.batch(self.ends)
+            entries = self._reading.batch(self._ends)
             step = self._write(entries) if entries else Step()
         except LogError:
             raise
@@ -113,14 +117,6 @@ class SinkRun:
         """Stand still, durably, until an operator says how to go on."""
         self.halted = reason
         self._commit({}, [])
-
-    def wait(self, block_ms: int) -> None:
-        """Sleep until something may be there, or the sink is to be tried again."""
-        left_s = self._again_at - self._monotonic()
-        if left_s > 0:
-            time.sleep(min(left_s, block_ms / 1000))
-        else:
-            self._reading.wait(self.ends, block_ms)
 
     def mirror(self) -> None:
         """Show the durable offsets to operators, outside of any commit (about once a second)."""
@@ -162,20 +158,18 @@ class SinkRun:
                     self.spec.slot, own.last, stream, self._offsets[stream].last,
                 )  # fmt: skip
                 self._offsets[stream] = own
+        self._check(self._own)
 
-    def _halts(self) -> bool:
-        """Look now and then whether this is still the log that we read from."""
-        if self._monotonic() < self._next_look:
-            return False
-        self._next_look = self._monotonic() + continuity.LOOK_S
-        found = continuity.findings(self._log, self._offsets)
-        if self._own:
-            found = found or continuity.findings(self._log, self._own)
-        if found:
-            self.halted = "; ".join(map(str, found))
-            logger.error("%s is halted: %s", self.spec.slot, self.halted)
-            self._commit({}, [])
-        return bool(found)
+    def _check(self, own: Mapping[Stream, Offset]) -> None:
+        """Whether the sink was written from this log. What it is ahead of nobody else knows."""
+        wrong = continuity.findings(self._log, own)
+        if wrong:
+            causes = "; ".join(f"{one.stream}: {one.cause}" for one in wrong)
+            logger.error("%s is halted: the sink does not fit the log: %s", self.spec.slot, causes)
+            self.halt(
+                f"the sink does not fit the log ({causes}): take away what the log has lost and "
+                "set the offset that the sink keeps back, then run `bridgectl repair`"
+            )
 
     def _write(self, entries: Sequence[Entry]) -> Step:
         """Effects of these entries, then the offset. What the sink refuses ends the batch."""

@@ -292,13 +292,16 @@ def test_what_a_sink_does_not_want_is_not_read_again_after_a_restart(tmp_path: P
     assert rows(tmp_path / "a.db") == [1]
 
 
-def test_a_log_that_was_cut_halts_the_task(tmp_path: Path) -> None:
-    world = World(Kept)
+def test_a_log_that_was_cut_behind_the_sink_halts_the_task(tmp_path: Path) -> None:
+    world = World(Files, path=tmp_path / "a.db")
     world.feed(3)
-    world.drain(world.run())
+    run = world.run()
+    world.drain(run)
+    run.close()
     world.log.drop(SOURCE.stream(Lane.NORMAL))
     run = world.run()
-    assert "before" in run.step().halted
+    assert "does not fit the log" in run.step().halted
+    run.close()
     assert world.log.tasks.peek(TASK).halted == run.halted
     assert world.run().halted
 

@@ -53,7 +53,13 @@ LAZY: dict[str, tuple[str, str]] = {
         "Run an MT5 script on the simulated terminal.",
     ),
     "repair": ("consumers.repair.cli:repair", "Mend what a log that lost its tail left behind."),
+    "backup": ("events.backup.cli:backup", "Copy log and database into one file."),
+    "restore": ("events.backup.cli:restore_command", "Write a backup into empty servers."),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
+    "dlq list": ("consumers.failures.cli:dlq_list", "Entries that a group could not bear."),
+    "dlq show": ("consumers.failures.cli:dlq_show", "One of them: the error and the entry."),
+    "dlq retry": ("consumers.failures.cli:dlq_retry", "Have entries handled now."),
+    "dlq drop": ("consumers.failures.cli:dlq_drop", "Give entries up."),
     "terminal serve": (
         "producers.terminals.serve_cli:serve",
         "Serve this machine's terminal to a bridge elsewhere.",
@@ -103,6 +109,12 @@ class TerminalGroup(LazyGroup):
     prefix = "terminal "
 
 
+class DlqGroup(LazyGroup):
+    """`bridgectl dlq ...`"""
+
+    prefix = "dlq "
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -125,6 +137,11 @@ def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
     ctx.meta["verbose"] = verbose
     if env_file is not None:  # children read the same file
         os.environ["BRIDGE_ENV_FILE"] = str(env_file.absolute())
+
+
+@cli.group(cls=DlqGroup)
+def dlq() -> None:
+    """Dead letters: entries that a group could not bear."""
 
 
 @cli.group(cls=TerminalGroup)

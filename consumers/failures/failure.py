@@ -28,11 +28,16 @@ def failure(
         group=group,
         place=entry.place,
         entry_type=tidy(entry.type, TYPE_CHARS_MAX),
-        error=error if isinstance(error, str) else told(error),
+        error=tidy(error) if isinstance(error, str) else told(error),
         traceback="" if isinstance(error, str) else frames(error),
         code_version=version,
         halted=halts,
     )
+
+
+def halt_text(failed: HandlerFailed) -> str:
+    """Why a task stands still; `halted_at` reads the place back."""
+    return tidy(f"{failed.place} ({failed.entry_type}) may not be skipped: {failed.error}")
 
 
 def told(error: BaseException) -> str:

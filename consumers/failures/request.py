@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -108,3 +110,18 @@ def missing(place: str) -> Entry:
     """What stands for an entry that is no longer there, as the cause of an answer."""
     stream, id_ = parse_place(place)
     return Entry(stream, id_, "", "", b"")
+
+
+def halted_at(text: str) -> str:
+    """The place of the entry a task halted in front of; "" when it halted for another reason."""
+    place, _, rest = text.partition(" ")
+    return place if "@" in place and "may not be skipped" in rest else ""
+
+
+def operator_name() -> str:
+    """Who sits at this machine, for the record: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no account database, as in some containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"[:TEXT_CHARS_MAX]

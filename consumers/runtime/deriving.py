@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumers.failures.failure import failure, tidy
+from consumers.failures.failure import failure, halt_text
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.journal import Deed, Note
@@ -21,7 +21,6 @@ from events.codec import EVENT_TYPES, AnyEvent, UnknownEvent, decode, encode, sp
 from events.event import Event
 from events.log import ENTRY_BYTES_MAX, Entry, EntryId, OversizedEntry
 from events.marks import Marks
-from events.operations import HandlerFailed
 from events.tasks import COMMIT_OUTPUTS_MAX, Output, TaskRecord
 from events.ticks import TickBatch
 
@@ -245,17 +244,6 @@ def check_derivable(event: object) -> None:
             )
     elif not isinstance(event, _PACKED):
         raise TypeError(f"handle() gave {type(event).__name__}, which is no event")
-
-
-def halt_text(failed: HandlerFailed) -> str:
-    """Why a task stands still; `halted_at` reads the place back."""
-    return tidy(f"{failed.place} ({failed.entry_type}) may not be skipped: {failed.error}")
-
-
-def halted_at(text: str) -> str:
-    """The place of the entry a task halted in front of; "" when it halted for another reason."""
-    place, _, rest = text.partition(" ")
-    return place if "@" in place and "may not be skipped" in rest else ""
 
 
 def _name(entry: Entry) -> str:

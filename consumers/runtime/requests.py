@@ -13,10 +13,11 @@ from consumers.failures.request import (
     BadRequest,
     Outcome,
     Request,
+    halted_at,
     missing,
     parse_place,
 )
-from consumers.runtime.deriving import Batch, Deriving, halted_at
+from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.journal import Deed, Note
 from events.log import Claim, Entry, EntryId, Lane, Log, Stream
 from events.operations import OperatorAnswered

@@ -14,9 +14,9 @@ import pytest
 from consumers.failures.failure import failure, tidy, told
 from consumers.failures.letters import Letter, answer_to, letters, task_slots
 from consumers.failures.quarantine import ALONE_MAX, Suspicion, Trial
-from consumers.failures.request import Action, BadRequest, Request, parse_place
+from consumers.failures.request import Action, BadRequest, Request, halted_at, parse_place
 from consumers.runtime import deriving
-from consumers.runtime.deriving import OUTPUTS_PER_ENTRY_MAX, halted_at
+from consumers.runtime.deriving import OUTPUTS_PER_ENTRY_MAX
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Order
 from consumers.runtime.journal import Deed, JournalStep, Note

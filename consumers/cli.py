@@ -123,7 +123,7 @@ def consume(
     open_log = _redis_log(settings)
     if as_worker is not None:
         with program_log_of(f"{specs[0].name}-{as_worker}", settings):
-            work(specs[0], choice, open_log)
+            work(specs[0], choice, open_log, settings)
         return
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):

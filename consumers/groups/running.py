@@ -23,6 +23,7 @@ from consumers.workers.screen import screen, status_line
 from consumers.workers.supervise import Crew, CrewState, Supervisor
 from consumers.workers.taking import MIRROR_S, WorkerOptions
 from events.log import Log
+from events.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ def supervise(
     return states
 
 
-def work(spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log]) -> None:
+def work(
+    spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log], settings: Settings
+) -> None:
     """One worker, in this process, until told to stop."""
     options = WorkerOptions(
         holder=f"{socket.gethostname()}:{os.getpid()}",
@@ -91,7 +94,7 @@ def work(spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log]) -> Non
         upgrade=choice.upgrade,
         mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
     )
-    run_worker(open_log, spec.group(choice.namespaces), options)
+    run_worker(open_log, spec.group(choice.namespaces), options, settings)
 
 
 def _crew(spec: GroupSpec, choice: RunChoice) -> Crew:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 from consumers.workers.taking import AnyGroup, WorkerOptions, is_waiting
 from consumers.workers.worker import Worker, waits
 from events.log import Log, LogUnavailable
+from events.retention import Retention, RetentionLoop, limits_of, segment_folder, whole_log
+from events.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -73,23 +75,27 @@ def report_of(worker: Worker) -> Report:
     )
 
 
-def run_worker(open_log: Callable[[], Log], group: AnyGroup, options: WorkerOptions) -> None:
-    """Until a signal says stop. Raises LogError for a group that cannot run like this."""
-    with _told_to_stop() as told:
+def run_worker(
+    open_log: Callable[[], Log], group: AnyGroup, options: WorkerOptions, settings: Settings
+) -> None:
+    """Until a signal says stop. Raises LogError for a group that cannot run like this.
+
+    Reads what was spilled to this machine's disk, too, and trims what its tasks derived. Each
+    thread has connections of its own.
+    """
+    with _told_to_stop() as told, ExitStack() as stack:
         logs: list[Log] = []
-        try:
-            for _ in range(2):
-                if (opened := _opened(open_log, told)) is None:
-                    return
-                logs.append(opened)
-            worker = Worker(logs[0], group, options, beat_log=logs[1])
-            told.workers.append(worker)
-            worker.stopping = told.stop
-            with _reporting(worker):
-                worker.run()
-        finally:
-            for log in logs:
-                log.close()
+        for _ in ("loop", "beats", "retention"):
+            if (opened := _opened(open_log, told)) is None:
+                return
+            stack.callback(opened.close)
+            logs.append(opened)
+        worker = Worker(whole_log(logs[0], settings), group, options, beat_log=logs[1])
+        told.workers.append(worker)
+        worker.stopping = told.stop
+        retention = Retention(logs[2], segment_folder(settings), limits_of(settings))
+        with RetentionLoop(retention, lambda: list(worker.owned)), _reporting(worker):
+            worker.run()
 
 
 class _Told:

@@ -47,6 +47,8 @@ def unpack(block: bytes, stream: Stream, *, where: str) -> list[Entry]:
     if zlib.crc32(packed) != checksum:
         raise BlockDamaged(f"{where}: the checksum does not fit")
     plain = zlib.decompressobj().decompress(packed, plain_size)
+    if len(plain) != plain_size:
+        raise BlockDamaged(f"{where}: {len(plain)} bytes in place of {plain_size}")
     rows = msgpack.unpackb(plain, unicode_errors="surrogateescape")
     return [
         Entry(stream, EntryId(ms, seq), type_, key, content, cause)

@@ -215,19 +215,23 @@ class Retention:
             # Short memory is no reason to lose what nobody registered for yet: it is spilled.
             trimmed = self._trim(one, lane, _part_of(lane, share)) if lane.offsets else 0
             everything_was_read = bool(lane.offsets) and self._floor(one, lane) >= lane.last_id
-            if trimmed < lane.length * PROGRESS_MIN and not everything_was_read:
+            before, lane = lane, self._seen_again(lane)
+            if trimmed < before.length * PROGRESS_MIN and not everything_was_read:
                 self._spill(one, lane, int(lane.memory_bytes * share))
-            use = self._log.retained.look(one.slot)
-            lane = use.lanes[int(lane.stream.lane)]
+                lane = self._seen_again(lane)
+
+    def _seen_again(self, lane: LaneUse) -> LaneUse:
+        return self._log.retained.look(lane.stream.slot).lanes[int(lane.stream.lane)]
 
     def _spill(self, one: _Pass, lane: LaneUse, bytes_wanted: int) -> None:
         """The oldest entries of a lane into a segment, at least one."""
-        assert lane.first_id is not None, "called for lanes with entries"
+        if lane.first_id is None:
+            return
         removed = lane.entries_added - lane.length
         entries = _Counted(self._log, lane, bytes_max=min(bytes_wanted, SEGMENT_BYTES_AIM))
         span = self._folder.write(lane.stream, entries, first=lane.first_id, before=removed)
         self._copy(one, lane.stream, span.first, span.last.next())
-        if self._log.retained.spill(span):
+        if span.first == lane.first_id and self._log.retained.spill(span):
             one.done.spilled += span.entries
             logger.info(
                 "%s: %d entries spilled to %s (%d bytes), memory is short and somebody has not "

@@ -73,8 +73,8 @@ class WholeLog:
     ) -> dict[Stream, list[Entry]]:
         """All streams in one reply of the log, as it stands then; spilled ones continued from
         their segments up to `count_max`."""
-        if block_ms:
-            self._look(after)
+        if block_ms or any(at < self._mark(stream) for stream, at in after.items()):
+            self._look(after)  # spans may be gone by now, or there may be more
         for _ in range(TRIES_MAX):
             begun = {stream: max(at, self._mark(stream)) for stream, at in after.items()}
             behind = [stream for stream, at in after.items() if at < begun[stream]]
@@ -92,6 +92,7 @@ class WholeLog:
     def between(
         self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
     ) -> list[Entry]:
+        self._look([stream])
         for _ in range(TRIES_MAX):
             mark = self._mark(stream)
             found: list[Entry] = []

@@ -55,6 +55,11 @@ LAZY: dict[str, tuple[str, str]] = {
     "repair": ("consumers.repair.cli:repair", "Mend what a log that lost its tail left behind."),
     "backup": ("events.backup.cli:backup", "Copy log and database into one file."),
     "restore": ("events.backup.cli:restore_command", "Write a backup into empty servers."),
+    "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
+    "why": (
+        "consumers.replay.why_cli:why_command",
+        "Show what led to an entry, and what followed.",
+    ),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
     "dlq list": ("consumers.failures.cli:dlq_list", "Entries that a group could not bear."),
     "dlq show": ("consumers.failures.cli:dlq_show", "One of them: the error and the entry."),

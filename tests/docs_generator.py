@@ -50,7 +50,7 @@ cure; `bridgectl -v COMMAND` adds the traceback.
 | 0 | done |
 | 1 | failed |
 | 2 | wrong usage or wrong settings: trying again changes nothing |
-| 3 | ticks are missing, doubled or altered |
+| 3 | ticks are missing, doubled or altered; a group derives something else |
 | 130 | interrupted |
 """
 

@@ -115,19 +115,23 @@ def line(entry: Entry) -> str:
     """One entry in a line: where, what, when and its most telling values."""
     slot = entry.stream.slot
     head = f"{entry.id} {slot.namespace}:{slot.partition} {entry.stream.lane.label} {entry.type}"
+    return f"{head} {entry.key}  {summary(entry)}".rstrip()
+
+
+def summary(entry: Entry) -> str:
+    """When it happened and its most telling values."""
     try:
         text = _told(decode(entry))
     except (BadEvent, UnknownEvent) as error:
         text = f"cannot be read: {error}"
-    if len(text) > TEXT_CHARS_MAX:
-        text = text[: TEXT_CHARS_MAX - 1] + "…"
-    return f"{head} {entry.key}  {text}".rstrip()
+    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
 
 
 def as_json(entry: Entry) -> dict[str, Any]:
     """One entry as plain values; what cannot be decoded is shown as hex."""
     slot = entry.stream.slot
     shown: dict[str, Any] = {
+        "place": entry.place,
         "id": str(entry.id),
         "stream": str(entry.stream),
         "namespace": slot.namespace,

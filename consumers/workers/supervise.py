@@ -21,8 +21,11 @@ MODULE = "bridgectl"
 WATCH_S = 0.05
 IDLE_LOOK_S = 0.1
 WORKERS_MAX = 64
-FINITE_FAILURES_MAX = 5
-"""A run that is to end by itself gives a worker up after so many failures in a row."""
+FINITE_FAILURES_MAX = 8
+"""A run that is to end by itself gives a worker up after so many failures in a row. An entry that
+kills its process takes five until it is passed over."""
+BACKOFF_S = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses before a dead worker is started again: short at first, since its tasks wait for it."""
 
 
 class GroupFailed(RuntimeError):
@@ -105,6 +108,7 @@ class _Team:
                 ProcessSpec(f"{crew.group.name}-{number}", MODULE, crew.command(number)),
                 on_line=screen.line,
                 failures_max=failures_max,
+                backoff_s=BACKOFF_S,
             )
             for number in range(crew.workers)
         ]

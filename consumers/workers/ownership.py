@@ -32,6 +32,8 @@ class Change:
 
     take: tuple[Holding, ...] = ()
     give: frozenset[Slot] = frozenset()
+    lost: frozenset[Slot] = frozenset()
+    """What we believe to own and somebody else, or nobody, holds."""
 
 
 @dataclass(slots=True)
@@ -80,11 +82,10 @@ class Ownership:
         self._watch(holdings)
         me = self._members.me
         silent = {h.slot for h in holdings if self._is_silent(h)}
-        mine = share(
-            {h.slot: "" if h.slot in silent else h.holder for h in holdings},
-            self._living(holdings, silent),
-            me,
-        )
+        living = self._living(holdings, silent)
+        held = {h.slot: "" if h.slot in silent else h.holder for h in holdings}
+        mine = share(held, living, me)
+        lost = frozenset(h.slot for h in holdings if h.slot in owned and h.holder != me)
         take = tuple(
             holding
             for holding in holdings
@@ -94,8 +95,8 @@ class Ownership:
         )
         missing = not mine <= set(owned)
         self._due_at = self._monotonic() + self._next_look_s(holdings, missing=missing)
-        self._tell_idle(bool(holdings) and not mine, len(holdings))
-        return Change(take, frozenset(owned) - mine)
+        self._tell_idle(bool(holdings) and not mine, len(living), len(holdings))
+        return Change(take, frozenset(owned) - mine - lost, lost)
 
     def _watch(self, holdings: Collection[Holding]) -> None:
         """Note whose beat stood still. Time in which we did not look counts for half a lease at
@@ -135,9 +136,7 @@ class Ownership:
                     wait_s = min(wait_s, left_s)
         return wait_s
 
-    def _tell_idle(self, idle: bool, tasks: int) -> None:
+    def _tell_idle(self, idle: bool, workers: int, tasks: int) -> None:
         if idle and not self._told_idle:
-            logger.info(
-                "%d workers for %d tasks: this one stands by", len(self._members.living), tasks
-            )
+            logger.info("%d workers for %d tasks: this one stands by", workers, tasks)
         self._told_idle = idle

@@ -32,6 +32,8 @@ def look(log: Log, group: AnyGroup) -> list[TaskStatus]:
             info = log.info(stream)
             mirrored = log.groups(stream).get(spec.reader)
             behind = mirrored.lag if mirrored is not None else info.length
+            if behind is not None and behind < 0:  # the stream is another one by now
+                behind = None
             before = lag.get(stream.lane, 0)
             lag[stream.lane] = None if behind is None or before is None else before + behind
             if info.length and (mirrored is None or mirrored.offset < info.last_id):

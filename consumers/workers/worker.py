@@ -188,6 +188,8 @@ class Worker:
         if not self._ownership.due:
             return
         change = self._ownership.look(self._specs, self._runs)
+        for slot in change.lost:
+            self._fall(slot, "another owner took it over")
         for slot in change.give:
             self._hand_over(slot)
             logger.info("%s: handed over", slot)

@@ -68,8 +68,9 @@ def check(dsn: str) -> SchemaState:
     )
 
 
-def migrate(dsn: str) -> SchemaState:
-    """Bring the database up to this program's schema; nothing to do is fine.
+def migrate(dsn: str, *, to: str | None = None) -> SchemaState:
+    """Bring the database up to this program's schema (or to an older revision of it, for data of
+    that time); nothing to do is fine.
 
     Raises DatabaseRefused when it is newer, holds foreign tables of our names, or is not UTF8.
     """
@@ -82,9 +83,9 @@ def migrate(dsn: str) -> SchemaState:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         _require_utf8(connection, dsn)
         state = _state(connection)
-        if not state.ready:
+        if not state.ready and (to is None or state.current is None):
             _refuse_unknown(state, dsn)
-            _upgrade(connection)
+            _upgrade(connection, to or "head")
         connection.commit()
         return _state(connection)
 
@@ -99,7 +100,7 @@ def run_sql_file(name: str) -> None:
     driver.execute(sql)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     """Run the missing revisions on this very connection, inside its open transaction."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
@@ -114,7 +115,7 @@ def _upgrade(connection: Connection) -> None:
         context = MigrationContext.configure(
             alchemy,
             opts={
-                "fn": lambda revision, _: scripts._upgrade_revs("head", revision),
+                "fn": lambda revision, _: scripts._upgrade_revs(to, revision),
                 "version_table": VERSION_TABLE,
                 "transactional_ddl": False,
             },

@@ -112,9 +112,11 @@ class FaultProxy:
         self.port = int(self._listener.getsockname()[1])
         self._replies_to_drop = 0
         self._requests_to_drop = 0
+        self._requests_to_hold, self._hold_s = 0, 0.0
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
+        self._closing = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.dropped = 0
@@ -129,6 +131,11 @@ class FaultProxy:
         """The next `count` requests never reach the server."""
         with self._lock:
             self._requests_to_drop = count
+
+    def hold_requests(self, count: int, for_s: float) -> None:
+        """The next `count` requests reach the server so much later, whoever waits or not."""
+        with self._lock:
+            self._requests_to_hold, self._hold_s = count, for_s
 
     def freeze(self) -> None:
         """Hold back everything from now on; connections stay open. What was held is lost when
@@ -150,6 +157,7 @@ class FaultProxy:
         self._listener.close()
         self.cut()
         self._flowing.set()
+        self._closing.set()
         for thread in self._threads:
             thread.join(5)
 
@@ -189,8 +197,15 @@ class FaultProxy:
                         one.shutdown(socket.SHUT_RDWR)
                     one.close()
                 return
+            if not is_reply and (hold_s := self._holds()):
+                self._closing.wait(hold_s)
             with suppress(OSError):
                 target.sendall(chunk)
+
+    def _holds(self) -> float:
+        with self._lock:
+            self._requests_to_hold -= 1
+            return self._hold_s if self._requests_to_hold >= 0 else 0.0
 
     def _drops(self, is_reply: bool) -> bool:
         with self._lock:

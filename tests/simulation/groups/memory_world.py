@@ -172,11 +172,11 @@ class World:
             self.turn()
         if not self._idle():
             return [f"never came to an end: {self.counts}"]
-        for _ in range(MIRROR_ALL_EVERY):  # a quiet while: offsets are shown again and again
+        for _ in range(MIRROR_ALL_EVERY + 1):  # a quiet while: offsets are shown again and again
             self.now_ms += 1_100
             for worker in self.workers:
                 worker.worker.beater.round()
-                worker.turn()
+                worker.worker.turn()
         self.choose = faulty
         return self.differences(complete=True)
 

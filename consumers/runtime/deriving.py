@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consumers.failures.failure import failure, halt_text
@@ -17,7 +17,15 @@ from consumers.runtime.handler import Handler
 from consumers.runtime.journal import Deed, Note
 from consumers.runtime.state import State, UnstorableState
 from events.candles import CandleBatch
-from events.codec import EVENT_TYPES, AnyEvent, UnknownEvent, decode, encode, split_type
+from events.codec import (
+    EVENT_TYPES,
+    TYPES_REMEMBERED_MAX,
+    AnyEvent,
+    UnknownEvent,
+    decode,
+    encode,
+    split_type,
+)
 from events.event import Event
 from events.log import ENTRY_BYTES_MAX, Entry, EntryId, OversizedEntry
 from events.marks import Marks
@@ -44,10 +52,27 @@ class Batch:
     halted: str = ""
     notes: list[Note] = field(default_factory=list)
     """What the journal must tell of it."""
+    full: bool = False
+    """So much was derived that the batch ends here."""
 
-    @property
-    def full(self) -> bool:
-        return len(self.outputs) >= OUTPUTS_AIM or self.output_bytes >= OUTPUT_BYTES_AIM
+    def add(self, output: Output) -> None:
+        self.outputs.append(output)
+        self.output_bytes += len(output.entry.data) + len(output.entry.key.encode())
+        self.full = len(self.outputs) >= OUTPUTS_AIM or self.output_bytes >= OUTPUT_BYTES_AIM
+
+
+class _Wanted(dict[str, bool]):
+    """Type of an entry, with its version -> whether the handler is asked about it."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, type_: str) -> bool:
+        wanted = not self._names or type_.rpartition(".")[0] in self._names
+        if len(self) < TYPES_REMEMBERED_MAX:
+            self[type_] = wanted
+        return wanted
 
 
 class TooMuchDerived(ValueError):
@@ -74,6 +99,7 @@ class Deriving:
         self.newest = record.newest
         """Id of the newest output that is durable."""
         self.handler: Handler = group.make(record)
+        self._wanted = _Wanted(group.handler.types)
         self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
 
     @property
@@ -123,8 +149,7 @@ class Deriving:
 
     def wants(self, entry: Entry) -> bool:
         """Whether the handler is asked at all about entries of this type."""
-        wanted = self.group.handler.types
-        return not wanted or entry.type.rpartition(".")[0] in wanted
+        return self._wanted[entry.type]
 
     def changes(self) -> tuple[dict[str, bytes], list[str]]:
         """What a commit has to write of the state: new values, keys that are gone."""
@@ -158,12 +183,12 @@ class Deriving:
         halts: bool,
         pack: bool = False,
     ) -> Batch:
-        batch = Batch()
+        batch, wanted = Batch(), self._wanted
         for index, entry in enumerate(entries):
-            if batch.handled and (batch.full or urgent()):
+            if index and (batch.full or urgent()):
                 break
             batch.handled += 1
-            if not self.wants(entry):
+            if not wanted[entry.type]:
                 continue
             try:
                 event = decode(entry)
@@ -187,9 +212,11 @@ class Deriving:
         derived = self.handler.handle(event)
         if derived is None:
             raise TypeError("handle() gave None: yield events, or return ()")
-        outputs_max = len(batch.outputs) + OUTPUTS_PER_ENTRY_MAX
-        bytes_max = batch.output_bytes + OUTPUT_BYTES_PER_ENTRY_MAX
+        outputs_max = bytes_max = 0
         for each in derived:
+            if not outputs_max:
+                outputs_max = len(batch.outputs) + OUTPUTS_PER_ENTRY_MAX
+                bytes_max = batch.output_bytes + OUTPUT_BYTES_PER_ENTRY_MAX
             if len(batch.outputs) == outputs_max:
                 raise TooMuchDerived(f"more than {OUTPUTS_PER_ENTRY_MAX} events from one entry")
             check_derivable(each)
@@ -208,8 +235,7 @@ class Deriving:
             raise OversizedEntry(
                 f"{entry.type}: {len(entry.data)} bytes, at most {ENTRY_BYTES_MAX}"
             )
-        batch.outputs.append(Output(id_, entry))
-        batch.output_bytes += len(entry.data) + len(entry.key.encode())
+        batch.add(Output(id_, entry))
 
     def _bury(self, entry: Entry, error: BaseException | str, batch: Batch, *, halts: bool) -> None:
         """HandlerFailed in place of what the entry would have led to; where it may not be

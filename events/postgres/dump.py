@@ -11,7 +11,7 @@ from psycopg import sql
 from events.log import EntryId, Stream
 from events.offset import Offset
 from events.postgres.connection import Connection, DatabaseRefused, connect, translated, where
-from events.postgres.schema import check, current, migrate
+from events.postgres.schema import check, current, migrate, revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,17 @@ class Dump:
 
 @contextmanager
 def dump(dsn: str) -> Iterator[Dump]:
-    """Everything as it is now, however long reading takes. Raises DatabaseRefused for a schema
-    of another program."""
-    state = check(dsn)
+    """Everything as it is now, however long reading takes; the schema may be an older one of
+    ours. Raises DatabaseRefused for tables that this program does not know."""
+    revision = current(dsn).current
+    if revision not in revisions():
+        check(dsn)
     with connect(dsn, application="bridge backup") as connection, translated(dsn):
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET idle_in_transaction_session_timeout = 0")
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield Dump(connection, state.newest, _tables(connection))
+            yield Dump(connection, str(revision), _tables(connection))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.servers import wait_until
 from tests.simulation.groups.process_world import LEASE_S, ProcessWorld
 
 REPLY_TIMEOUT_S = 5.0
-SPINS_PER_MS = 30_000
+SPINS_PER_MS = 10_000
 SLOW_SCRIPT = """#!lua
 local spins = 0
 while spins < tonumber(ARGV[1]) do spins = spins + 1 end

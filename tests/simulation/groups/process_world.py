@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from events.log import (
     Entry,
     Lane,
     LogError,
+    LogUnavailable,
     NewEntry,
     Slot,
     StaleCursor,
@@ -162,6 +164,7 @@ class ProcessWorld:
 
     def end(self, worker: subprocess.Popen[bytes]) -> None:
         """SIGTERM: it must hand everything over and say that all is well."""
+        wait_until(lambda: self.takes_part(worker), what=f"a worker up: {self.told()}")
         self.workers.remove(worker)
         worker.terminate()
         try:
@@ -169,6 +172,13 @@ class ProcessWorld:
         finally:
             worker.kill()
             worker.wait()
+
+    def takes_part(self, worker: subprocess.Popen[bytes]) -> bool:
+        """Whether it is up; one that pauses, or met the server away, is so a little later."""
+        with suppress(LogUnavailable):
+            members = self.log.tasks.workers(GROUP)
+            return any(re.search(rf":{worker.pid}\b", name) for name in members)
+        return False
 
     def pause(self, worker: subprocess.Popen[bytes], for_s: float) -> None:
         worker.send_signal(signal.SIGSTOP)

@@ -65,13 +65,13 @@ class MemoryUnordered:
             return Taken(tuple(taken))
 
     def again(
-        self, reader: str, consumer: str, begin: Mapping[Stream, EntryId], *, count_max: int
+        self, reader: str, consumer: str, streams: Collection[Stream], *, count_max: int
     ) -> Taken:
         with self._log.changed:
             entries: list[Entry] = []
             lost: list[str] = []
-            for stream, first in begin.items():
-                given = self._list(reader, stream, first).given
+            for stream in sorted(streams):
+                given = self._list(reader, stream, BEGIN).given
                 mine = sorted(id_ for id_, one in given.items() if one.consumer == consumer)
                 for id_ in mine[:count_max]:
                     entry = self._entry(stream, id_)
@@ -80,7 +80,6 @@ class MemoryUnordered:
                         del given[id_]
                     else:
                         given[id_].at = self._monotonic()
-                        given[id_].times += 1
                         entries.append(entry)
             return Taken(tuple(entries), tuple(lost))
 
@@ -92,37 +91,27 @@ class MemoryUnordered:
                     given.consumer, given.at = consumer, self._monotonic()
 
     def reclaim(
-        self,
-        reader: str,
-        consumer: str,
-        stream: Stream,
-        *,
-        silent_ms: int,
-        after: EntryId,
-        count_max: int,
+        self, reader: str, consumer: str, stream: Stream, *, silent_ms: int, count_max: int
     ) -> Reclaimed:
         with self._log.changed:
             known = self._list(reader, stream, BEGIN)
             now = self._monotonic()
             silent = sorted(
-                id_
-                for id_, given in known.given.items()
-                if id_ >= after and (now - given.at) * 1000 >= silent_ms
+                id_ for id_, given in known.given.items() if (now - given.at) * 1000 >= silent_ms
             )
-            entries, times, lost = [], [], []
+            entries, times, lost, suspects = [], [], [], 0
             for id_ in silent[:count_max]:
-                entry = self._entry(stream, id_)
+                entry, count = self._entry(stream, id_), known.given[id_].times
                 if entry is None:
                     lost.append(f"{stream}@{id_}")
                     del known.given[id_]
-                    continue
-                count = known.given[id_].times + 1
-                known.given[id_] = _Given(consumer, now, count)
-                entries.append(entry)
-                times.append(count)
-            following = silent[count_max] if len(silent) > count_max else BEGIN
+                elif count < 2 or not suspects:
+                    suspects += count > 1
+                    known.given[id_] = _Given(consumer, now, count + 1)
+                    entries.append(entry)
+                    times.append(count + 1)
             self._show(reader, stream, known)
-            return Reclaimed(tuple(entries), tuple(times), tuple(lost), following, known.done_to)
+            return Reclaimed(tuple(entries), tuple(times), tuple(lost), known.done_to)
 
     def derive(self, slot: Slot, derived: Sequence[Derived]) -> int:
         check_sizes([output for one in derived for output in one.outputs])

@@ -37,8 +37,6 @@ class Reclaimed(NamedTuple):
     """How often each entry was given out, this time included."""
     lost: tuple[str, ...]
     """Places of entries that were removed from the log before anybody acknowledged them."""
-    following: EntryId
-    """Where to look on; BEGIN when all was looked at."""
     done_to: EntryId
     """Every entry up to here is acknowledged."""
 
@@ -63,9 +61,10 @@ class Unordered(Protocol):
         ...
 
     def again(
-        self, reader: str, consumer: str, begin: Mapping[Stream, EntryId], *, count_max: int
+        self, reader: str, consumer: str, streams: Collection[Stream], *, count_max: int
     ) -> Taken:
-        """The oldest entries that this consumer was given and did not acknowledge."""
+        """The oldest entries that this consumer was given and did not acknowledge. They do not
+        count as given out once more."""
         ...
 
     def hold(self, reader: str, consumer: str, entries: Collection[Entry]) -> None:
@@ -73,16 +72,11 @@ class Unordered(Protocol):
         ...
 
     def reclaim(
-        self,
-        reader: str,
-        consumer: str,
-        stream: Stream,
-        *,
-        silent_ms: int,
-        after: EntryId,
-        count_max: int,
+        self, reader: str, consumer: str, stream: Stream, *, silent_ms: int, count_max: int
     ) -> Reclaimed:
-        """Take over what others were given and left lying for `silent_ms`."""
+        """Take over what was given out and left lying for `silent_ms`: up to `count_max` entries
+        that were given out once, and one at most of those that were given out more often. One of
+        them may kill its consumers, and the others shall not share its fate."""
         ...
 
     def derive(self, slot: Slot, derived: Sequence[Derived]) -> int:

@@ -15,19 +15,18 @@ from dataclasses import dataclass, field
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
 from consumers.runtime.task import Step
+from consumers.sinks.letter import ERROR_CHARS_MAX, dead_letter
 from consumers.sinks.sink import Batch, Refused, Sink, offsets_text, parsed_offsets
 from events import continuity
-from events.codec import AnyEvent, BadEvent, UnknownEvent, decode, encode
+from events.codec import AnyEvent, BadEvent, UnknownEvent, decode
 from events.log import Claim, Entry, EntryId, Log, LogError, Stream
 from events.offset import Offset
-from events.operations import HandlerFailed
 from events.tasks import Commit, OffsetChange, Output, TaskRecord
 
 logger = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 15.0
-ERROR_CHARS_MAX = 500
 KNOWN = "written"
 """State key: the text that the sink kept with its newest effect, as far as the log knows."""
 
@@ -262,15 +261,8 @@ class SinkRun:
         for entry, reason in dead:
             logger.error("%s is passed over: %s", entry.place, reason)
             newest = EntryId(max(newest.ms, entry.id.ms), newest.seq + 1)
-            failed = HandlerFailed(
-                event_time_ms=entry.id.ms,
-                group=self.spec.slot.writer,
-                place=entry.place,
-                entry_type=entry.type,
-                error=reason[:ERROR_CHARS_MAX],
-                code_version=self._sink.version,
-            )
-            outputs.append(Output(newest, encode(failed, cause=entry.place)))
+            letter = dead_letter(self.spec.slot.writer, self._sink.version, entry, reason)
+            outputs.append(Output(newest, letter))
         return outputs
 
     def _wait_for_sink(self, error: Exception) -> None:

@@ -13,11 +13,10 @@ from events.redis.connect import Client
 from events.redis.scripts import Script
 from events.unordered import Derived, Reclaimed, Taken
 
-TAKE, HANDOUT, RECLAIM, DERIVE, SETTLE, TIDY = (
+TAKE, AGAIN, HANDOUT, RECLAIM, DERIVE, SETTLE, TIDY = (
     Script(f"unordered/{name}")
-    for name in ("take", "handout", "reclaim", "derive", "settle", "tidy")
+    for name in ("take", "again", "handout", "reclaim", "derive", "settle", "tidy")
 )
-NEW, ON_LIST = ">", "0-0"
 PLACES_MAX = 2_000
 """Places forgotten in one step: a script takes so many arguments at most."""
 Run = Callable[[Script, Sequence[str], Sequence[Any]], Any]
@@ -39,30 +38,27 @@ class RedisUnordered:
     def take(
         self, reader: str, consumer: str, begin: Mapping[Stream, EntryId], *, count_max: int
     ) -> Taken:
-        return self._taken(reader, consumer, begin, count_max, NEW)
-
-    def again(
-        self, reader: str, consumer: str, begin: Mapping[Stream, EntryId], *, count_max: int
-    ) -> Taken:
-        return self._taken(reader, consumer, begin, count_max, ON_LIST)
-
-    def _taken(
-        self, reader: str, consumer: str, begin: Mapping[Stream, EntryId], count: int, which: str
-    ) -> Taken:
         entries: list[Entry] = []
-        lost: list[tuple[Stream, EntryId]] = []
         for streams in _by_slot(begin):
             by_key = {str(stream).encode(): stream for stream in streams}
-            arguments = [reader, consumer, count, which, *(str(begin[s]) for s in streams)]
+            arguments = [reader, consumer, count_max, *(str(begin[s]) for s in streams)]
             reply = self._run(TAKE, [str(stream) for stream in streams], arguments)
             for key, rows in reply or ():
-                stream = by_key[key]
-                entries += self._parsed(stream, [row for row in rows if row[1]])
-                lost += [(stream, EntryId.parse(row[0])) for row in rows if not row[1]]
-        for stream, id_ in lost:  # nobody can have them any more
-            with self._calls():
-                self._client.execute_command("XACK", str(stream), reader, str(id_))
-        return Taken(tuple(entries), tuple(f"{stream}@{id_}" for stream, id_ in lost))
+                entries += self._parsed(by_key[key], rows)
+        return Taken(tuple(entries))
+
+    def again(
+        self, reader: str, consumer: str, streams: Collection[Stream], *, count_max: int
+    ) -> Taken:
+        entries: list[Entry] = []
+        lost: list[str] = []
+        for part in _by_slot(streams):
+            arguments = [reader, consumer, count_max]
+            reply = self._run(AGAIN, [str(stream) for stream in part], arguments)
+            for stream, (rows, gone) in zip(part, reply, strict=True):
+                entries += self._parsed(stream, rows)
+                lost += [f"{stream}@{id_.decode()}" for id_ in gone]
+        return Taken(tuple(entries), tuple(lost))
 
     def hold(self, reader: str, consumer: str, entries: Collection[Entry]) -> None:
         for stream, ids in _ids(entries).items():
@@ -70,19 +66,10 @@ class RedisUnordered:
                 self._client.xclaim(str(stream), reader, consumer, 0, ids, justid=True)
 
     def reclaim(
-        self,
-        reader: str,
-        consumer: str,
-        stream: Stream,
-        *,
-        silent_ms: int,
-        after: EntryId,
-        count_max: int,
+        self, reader: str, consumer: str, stream: Stream, *, silent_ms: int, count_max: int
     ) -> Reclaimed:
-        arguments = [reader, consumer, silent_ms, str(after), count_max]
-        following, rows, times, lost, delivered, oldest = self._run(
-            RECLAIM, [str(stream)], arguments
-        )
+        arguments = [reader, consumer, silent_ms, count_max]
+        rows, times, lost, delivered, oldest = self._run(RECLAIM, [str(stream)], arguments)
         done_to = EntryId.parse(delivered)
         if oldest:
             done_to = min(done_to, _before(EntryId.parse(oldest)))
@@ -90,7 +77,6 @@ class RedisUnordered:
             tuple(self._parsed(stream, rows)),
             tuple(int(count) for count in times),
             tuple(f"{stream}@{id_.decode()}" for id_ in lost),
-            EntryId.parse(following),
             done_to,
         )
 

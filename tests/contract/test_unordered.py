@@ -58,15 +58,24 @@ def test_what_a_silent_consumer_left_is_taken_over_and_counted(log: Log) -> None
     fed(log, 3)
     log.unordered.open(READER, FROM_BEGIN)
     taken = log.unordered.take(READER, "dead", FROM_BEGIN, count_max=9).entries
-    none = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=60_000, after=BEGIN, count_max=9)
+    none = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=60_000, count_max=9)
     assert (none.entries, none.lost) == ((), ())
-    first = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=0, after=BEGIN, count_max=2)
-    assert (first.entries, first.times) == (taken[:2], (2, 2))
-    rest = log.unordered.reclaim(
-        READER, "heir", NORMAL, silent_ms=0, after=first.following, count_max=2
-    )
-    assert (rest.entries, rest.following) == (taken[2:], BEGIN)
+    first = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=0, count_max=9)
+    assert (first.entries, first.times) == (taken, (2, 2, 2))
     assert log.unordered.again(READER, "dead", FROM_BEGIN, count_max=9).entries == ()
+    assert log.unordered.again(READER, "heir", FROM_BEGIN, count_max=9).entries == taken
+
+
+def test_of_those_that_were_taken_over_before_one_is_taken_at_a_time(log: Log) -> None:
+    claim = fed(log, 3)
+    log.unordered.open(READER, FROM_BEGIN)
+    taken = log.unordered.take(READER, "dead", FROM_BEGIN, count_max=9).entries
+    log.unordered.reclaim(READER, "two", NORMAL, silent_ms=0, count_max=9)
+    add(log, claim, 1)
+    newer = log.unordered.take(READER, "dead", FROM_BEGIN, count_max=9).entries
+    found = log.unordered.reclaim(READER, "three", NORMAL, silent_ms=0, count_max=9)
+    assert (found.entries, found.times) == ((taken[0], *newer), (3, 2))
+    assert log.unordered.again(READER, "two", FROM_BEGIN, count_max=9).entries == taken[1:]
 
 
 def test_who_is_still_at_work_is_not_silent(log: Log) -> None:
@@ -75,14 +84,12 @@ def test_who_is_still_at_work_is_not_silent(log: Log) -> None:
     taken = log.unordered.take(READER, "slow", FROM_BEGIN, count_max=9).entries
 
     def idle_long() -> bool:
-        found = log.unordered.reclaim(
-            READER, "slow", NORMAL, silent_ms=60, after=BEGIN, count_max=9
-        )
+        found = log.unordered.reclaim(READER, "slow", NORMAL, silent_ms=60, count_max=9)
         return bool(found.entries)
 
     wait_until(idle_long, what="60 ms of silence")
     log.unordered.hold(READER, "slow", taken)
-    heir = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=60, after=BEGIN, count_max=9)
+    heir = log.unordered.reclaim(READER, "heir", NORMAL, silent_ms=60, count_max=9)
     assert heir.entries == ()
 
 
@@ -91,9 +98,7 @@ def test_all_is_done_up_to_the_oldest_that_is_not_acknowledged(log: Log) -> None
     log.unordered.open(READER, FROM_BEGIN)
 
     def done_to() -> EntryId:
-        return log.unordered.reclaim(
-            READER, "one", NORMAL, silent_ms=60_000, after=BEGIN, count_max=9
-        ).done_to
+        return log.unordered.reclaim(READER, "one", NORMAL, silent_ms=60_000, count_max=9).done_to
 
     assert done_to() == BEGIN
     taken = log.unordered.take(READER, "one", FROM_BEGIN, count_max=9).entries

@@ -1,0 +1,141 @@
+"""What an unordered group does with entries: derive with a handler, or write with a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consumers.runtime.group import Group
+from consumers.runtime.handler import Handler
+from consumers.runtime.state import State
+from consumers.sinks import Batch, Refused, Sink, SinkGroup
+from consumers.sinks.letter import dead_letter
+from events.codec import AnyEvent, BadEvent, UnknownEvent, decode, encode
+from events.log import Entry, LogError, Slot
+from events.unordered import Derived
+
+
+class KeepsState(LogError):
+    """A handler that keeps state cannot be run without an order."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What came of some entries. Only those that derive anything are listed."""
+
+    derived: list[Derived] = field(default_factory=list)
+    outputs: int = 0
+    failed: int = 0
+
+    def add(self, one: Derived) -> None:
+        self.derived.append(one)
+        self.outputs += len(one.outputs)
+
+
+class Effect(Protocol):
+    """Raises whatever a sink raises that is down: the entries are given again."""
+
+    def of(self, task: Slot, entries: Sequence[Entry]) -> Done: ...
+
+    def close(self) -> None: ...
+
+
+def effect_of(group: Group | SinkGroup) -> Effect:
+    """Raises whatever the start of the handler or sink raises."""
+    if isinstance(group, SinkGroup):
+        return _Writes(group)
+    return _Derives(group)
+
+
+class _Derives:
+    """A handler that keeps nothing in mind from one entry to the next."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._handler: Handler = group.handler(**group.parameters)
+        self._handler.state = State()
+        self._handler.setup()
+
+    def of(self, task: Slot, entries: Sequence[Entry]) -> Done:
+        done = Done()
+        name, version = self._group.name, self._group.handler.version
+        for entry in entries:
+            if not _wanted(entry, self._group.handler.types):
+                continue
+            try:
+                event = decode(entry)
+                outputs = [encode(one, cause=entry.place) for one in self._handler.handle(event)]
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                outputs = [dead_letter(name, version, entry, reason)]
+                done.failed += 1
+            if len(self._handler.state):
+                raise KeepsState(
+                    f"{self._group.name} keeps state ({next(iter(self._handler.state))!r}): "
+                    "that needs an order; run it without --unordered"
+                )
+            if outputs:
+                done.add(Derived(entry, outputs))
+        return done
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Writes:
+    """One sink object per task, opened when it is first needed."""
+
+    def __init__(self, group: SinkGroup) -> None:
+        self._group = group
+        self._sinks: dict[Slot, Sink] = {}
+
+    def of(self, task: Slot, entries: Sequence[Entry]) -> Done:
+        done = Done()
+        wanted, events = self._readable(entries, done)
+        while wanted:
+            try:
+                self._opened(task).write(Batch(task, wanted, events, "", ""))
+            except Refused as refused:
+                place = [entry.place for entry in wanted].index(refused.entry.place)
+                self._bury(refused.entry, refused.reason, done)
+                wanted = wanted[:place] + wanted[place + 1 :]
+                events = events[:place] + events[place + 1 :]
+                continue
+            break
+        return done
+
+    def close(self) -> None:
+        while self._sinks:
+            self._sinks.popitem()[1].close()
+
+    def _opened(self, task: Slot) -> Sink:
+        if task not in self._sinks:
+            sink = self._group.sink(**self._group.parameters)
+            sink.open(task)
+            self._sinks[task] = sink
+        return self._sinks[task]
+
+    def _readable(self, entries: Sequence[Entry], done: Done) -> tuple[list[Entry], list[AnyEvent]]:
+        wanted: list[Entry] = []
+        events: list[AnyEvent] = []
+        for entry in entries:
+            if not _wanted(entry, self._group.sink.types):
+                continue
+            if not self._group.sink.raw:
+                try:
+                    events.append(decode(entry))
+                except (UnknownEvent, BadEvent) as error:
+                    self._bury(entry, f"{type(error).__name__}: {error}", done)
+                    continue
+            wanted.append(entry)
+        return wanted, events
+
+    def _bury(self, entry: Entry, reason: str, done: Done) -> None:
+        letter = dead_letter(self._group.name, self._group.sink.version, entry, reason)
+        done.failed += 1
+        done.add(Derived(entry, [letter]))
+
+
+def _wanted(entry: Entry, types: frozenset[str]) -> bool:
+    return not types or entry.type.rpartition(".")[0] in types

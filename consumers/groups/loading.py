@@ -47,9 +47,10 @@ def load_handler(path: str) -> Code:
     if found is None:
         has = ", ".join(_handlers_in(module)) or "none"
         raise UnknownHandler(f"{module_name} has no {class_name}; handlers in it: {has}")
-    if not (isinstance(found, type) and issubclass(found, Handler)):
+    if not (isinstance(found, type) and issubclass(found, Handler | Sink)):
         raise UnknownHandler(
-            f"{path} is no handler: derive it from consumers.runtime.handler.Handler"
+            f"{path} is no handler: derive it from consumers.runtime.handler.Handler, "
+            "or from consumers.sinks.Sink"
         )
     return found
 

@@ -19,6 +19,8 @@ class TaskStatus:
     lag: Mapping[Lane, int | None]
     idle: bool
     """Everything that was in its inputs is handled."""
+    asked: int = 0
+    """Requests of operators that it did not answer yet."""
 
 
 def look(log: Log, group: AnyGroup) -> list[TaskStatus]:
@@ -38,10 +40,12 @@ def look(log: Log, group: AnyGroup) -> list[TaskStatus]:
             lag[stream.lane] = None if behind is None or before is None else before + behind
             if info.length and (mirrored is None or mirrored.offset < info.last_id):
                 idle = False
-        found.append(TaskStatus(spec.slot, holding.holder, holding.halted, lag, idle))
+        asked = len(log.tasks.requests(spec.slot))
+        found.append(TaskStatus(spec.slot, holding.holder, holding.halted, lag, idle, asked))
     return found
 
 
 def is_done(tasks: list[TaskStatus]) -> bool:
-    """Whether nothing is left to do: every task has handled all there is, or stands still."""
-    return all(task.idle or task.halted for task in tasks)
+    """Whether nothing is left to do: every task has handled all there is, or stands still, and
+    has answered what operators asked."""
+    return all((task.idle or task.halted) and not task.asked for task in tasks)

@@ -19,6 +19,7 @@ from consumers.groups import (
 from consumers.groups.running import RunChoice, stopped_by_signals, supervise, work
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
+from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
@@ -75,6 +76,14 @@ class ConsumeFailed(RuntimeError):
     show_default=True,
     help="How to go on with the state that another version of the handler left.",
 )
+@click.option(
+    "--handle-limit",
+    "handle_s_max",
+    type=click.FloatRange(1, 86_400),
+    default=HANDLE_S_MAX,
+    show_default=True,
+    help="Seconds after which an entry that is still being handled ends its worker.",
+)
 @click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--as-worker", type=int, hidden=True, help="Be one worker; used by consume.")
@@ -89,6 +98,7 @@ def consume(
     begin: str | None,
     entries_max: int,
     upgrade: str,
+    handle_s_max: float,
     plain: bool,
     as_json: bool,
     as_worker: int | None,
@@ -118,6 +128,7 @@ def consume(
         entries_max=entries_max,
         begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
         upgrade=Upgrade(upgrade),
+        handle_s_max=handle_s_max,
         until_idle=until_idle,
     )
     open_log = _redis_log(settings)
@@ -164,14 +175,16 @@ def _persist(
     names: tuple[str, ...], threads: int, lease_s: float | None, *, until_idle: bool, as_json: bool
 ) -> None:
     from consumers.persist.running import run_persist
+    from events.retention import whole_log
 
     if threads > THREADS_MAX:
         raise click.UsageError(f"--workers {threads}: group persist takes at most {THREADS_MAX}")
     settings = load()
+    open_log = _redis_log(settings)
     with program_log_of(PERSIST, settings), stopped_by_signals() as stop:
         progress = run_persist(
             _postgres(settings),
-            _redis_log(settings),
+            lambda: whole_log(open_log(), settings),
             stop,
             namespaces=names,
             threads=threads,

@@ -16,6 +16,7 @@ from types import FrameType
 from consumers.groups.registry import GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
+from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.process import run_worker
@@ -41,6 +42,7 @@ class RunChoice:
     entries_max: int = BATCH_ENTRIES_MAX
     begin: Begin = Begin.OLDEST
     upgrade: Upgrade = Upgrade.DERIVE
+    handle_s_max: float = HANDLE_S_MAX
     until_idle: bool = False
 
     def arguments(self, spec: GroupSpec, number: int) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ class RunChoice:
         words = ["consume", "--as-worker", str(number), "--group", spec.name]
         words += ["--handler", spec.handler, "--lease", str(self.lease_s)]
         words += ["--batch", str(self.entries_max), "--from", self.begin.value]
-        words += ["--upgrade", self.upgrade.value]
+        words += ["--upgrade", self.upgrade.value, "--handle-limit", str(self.handle_s_max)]
         for name, text in spec.parameters.items():
             words += ["--set", f"{name}={text}"]
         for namespace in self.namespaces:
@@ -92,6 +94,7 @@ def work(
         entries_max=choice.entries_max,
         begin=choice.begin,
         upgrade=choice.upgrade,
+        handle_s_max=choice.handle_s_max,
         mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
     )
     run_worker(open_log, spec.group(choice.namespaces), options, settings)

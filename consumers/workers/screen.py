@@ -32,11 +32,12 @@ class _Rates:
     """Entries a second between two looks."""
 
     def __init__(self) -> None:
+        self._begun = time.monotonic()
         self._before: dict[str, tuple[float, int]] = {}
 
     def of(self, name: str, entries: int) -> float:
         now = time.monotonic()
-        then, before = self._before.get(name, (now, entries))
+        then, before = self._before.get(name, (self._begun, 0))
         self._before[name] = now, entries
         return (entries - before) / (now - then) if now > then else 0.0
 

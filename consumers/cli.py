@@ -19,6 +19,7 @@ from consumers.groups import (
 from consumers.groups.running import RunChoice, stopped_by_signals, supervise, work
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
+from consumers.unordered import SILENT_S
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
@@ -53,7 +54,7 @@ class ConsumeFailed(RuntimeError):
     "lease_s",
     type=click.FloatRange(0.5, 600),
     help="Seconds without a sign of life after which a holder is replaced"
-    f" [default: {LEASE_S:g}; persist: {PERSIST_LEASE_S:g}].",
+    f" [default: {LEASE_S:g}; persist: {PERSIST_LEASE_S:g}; unordered: {SILENT_S:g}].",
 )
 @click.option(
     "--from",
@@ -84,6 +85,12 @@ class ConsumeFailed(RuntimeError):
     show_default=True,
     help="Seconds after which an entry that is still being handled ends its worker.",
 )
+@click.option(
+    "--unordered",
+    is_flag=True,
+    help="Hand entries out to any number of workers, in no order: for sinks, and for handlers "
+    "without state.",
+)
 @click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--as-worker", type=int, hidden=True, help="Be one worker; used by consume.")
@@ -99,6 +106,7 @@ def consume(
     entries_max: int,
     upgrade: str,
     handle_s_max: float,
+    unordered: bool,
     plain: bool,
     as_json: bool,
     as_worker: int | None,
@@ -112,10 +120,13 @@ def consume(
     bridgectl consume --group persist
     bridgectl consume --group risk --workers 2
     bridgectl consume --handler my_handlers:BigTicks --set points=50
+    bridgectl consume --unordered --handler my_sinks:Webhook --workers 4
     bridgectl consume --group strategy
     bridgectl consume --group persist --until-idle --json
     """
     if handler is None and group in (None, PERSIST):
+        if unordered:
+            raise click.UsageError("--unordered: name a handler or sink of yours with --handler")
         _persist(names, workers, lease_s, until_idle=until_idle, as_json=as_json)
         return
     settings = load()
@@ -124,12 +135,13 @@ def consume(
     choice = RunChoice(
         workers=workers,
         namespaces=names,
-        lease_s=lease_s or LEASE_S,
+        lease_s=lease_s or (SILENT_S if unordered else LEASE_S),
         entries_max=entries_max,
         begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
         upgrade=Upgrade(upgrade),
         handle_s_max=handle_s_max,
         until_idle=until_idle,
+        unordered=unordered,
     )
     open_log = _redis_log(settings)
     if as_worker is not None:

@@ -220,6 +220,8 @@ class GroupInfo:
     offset: EntryId
     entries_read: int
     lag: int | None
+    pending: int = 0
+    """Given out and not acknowledged (only unordered groups have such)."""
 
 
 class Log(Protocol):

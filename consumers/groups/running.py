@@ -16,13 +16,14 @@ from types import FrameType
 from consumers.groups.registry import GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
+from consumers.unordered import Consumer
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
-from consumers.workers.process import run_worker
+from consumers.workers.process import Looping, run_worker
 from consumers.workers.screen import screen, status_line
 from consumers.workers.supervise import Crew, CrewState, Supervisor
-from consumers.workers.taking import MIRROR_S, WorkerOptions
+from consumers.workers.taking import MIRROR_S, AnyGroup, WorkerOptions
 from events.log import Log
 from events.settings import Settings
 
@@ -44,6 +45,8 @@ class RunChoice:
     upgrade: Upgrade = Upgrade.DERIVE
     handle_s_max: float = HANDLE_S_MAX
     until_idle: bool = False
+    unordered: bool = False
+    """Hand entries out to any number of consumers; `lease_s` is then how long one may be silent."""
 
     def arguments(self, spec: GroupSpec, number: int) -> tuple[str, ...]:
         """The command line of one worker."""
@@ -51,6 +54,8 @@ class RunChoice:
         words += ["--handler", spec.handler, "--lease", str(self.lease_s)]
         words += ["--batch", str(self.entries_max), "--from", self.begin.value]
         words += ["--upgrade", self.upgrade.value, "--handle-limit", str(self.handle_s_max)]
+        if self.unordered:
+            words.append("--unordered")
         for name, text in spec.parameters.items():
             words += ["--set", f"{name}={text}"]
         for namespace in self.namespaces:
@@ -97,7 +102,12 @@ def work(
         handle_s_max=choice.handle_s_max,
         mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
     )
-    run_worker(open_log, spec.group(choice.namespaces), options, settings)
+    make = {"make": _unordered} if choice.unordered else {}
+    run_worker(open_log, spec.group(choice.namespaces), options, settings, **make)
+
+
+def _unordered(log: Log, beat_log: Log, group: AnyGroup, options: WorkerOptions) -> Looping:
+    return Consumer(log, group, options, silent_s=options.lease_s)
 
 
 def _crew(spec: GroupSpec, choice: RunChoice) -> Crew:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -85,9 +85,11 @@ class Consumer:
         self._not_before = self._next_specs = self._next_janitor = monotonic()
 
     @property
-    def owned(self) -> Collection[Slot]:
+    def owned(self) -> Mapping[Slot, TaskSpec]:
         """Slots to trim: one consumer does it for all."""
-        return list(self._hands) if self.name == min(self._members.living) else []
+        if self.name != min(self._members.living):
+            return {}
+        return {slot: hand.spec for slot, hand in list(self._hands.items())}
 
     def run(self) -> None:
         """Work until told to stop. Raises LogError for a group that cannot run like this."""

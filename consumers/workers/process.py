@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from consumers.workers.taking import AnyGroup, WorkerOptions, is_waiting
-from consumers.workers.worker import Worker, waits
-from events.log import Log, LogUnavailable
+from consumers.workers.worker import Progress, Worker, waits
+from events.log import Log, LogUnavailable, Slot
 from events.retention import Retention, RetentionLoop, limits_of, segment_folder, whole_log
 from events.settings import Settings
 
@@ -54,7 +54,27 @@ class Report:
         return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
 
-def report_of(worker: Worker) -> Report:
+class Looping(Protocol):
+    """What a worker process runs: `Worker`, or one that keeps no order."""
+
+    name: str
+    stopping: bool
+    progress: Progress
+
+    @property
+    def owned(self) -> Mapping[Slot, object]: ...
+
+    def run(self) -> None: ...
+
+
+Make = Callable[[Log, Log, AnyGroup, WorkerOptions], Looping]
+
+
+def _ordered(log: Log, beat_log: Log, group: AnyGroup, options: WorkerOptions) -> Looping:
+    return Worker(log, group, options, beat_log=beat_log)
+
+
+def report_of(worker: Looping) -> Report:
     progress, runs = worker.progress, list(worker.owned.values())
     return Report(
         worker=worker.name,
@@ -76,7 +96,12 @@ def report_of(worker: Worker) -> Report:
 
 
 def run_worker(
-    open_log: Callable[[], Log], group: AnyGroup, options: WorkerOptions, settings: Settings
+    open_log: Callable[[], Log],
+    group: AnyGroup,
+    options: WorkerOptions,
+    settings: Settings,
+    *,
+    make: Make = _ordered,
 ) -> None:
     """Until a signal says stop. Raises LogError for a group that cannot run like this.
 
@@ -90,7 +115,7 @@ def run_worker(
                 return
             stack.callback(opened.close)
             logs.append(opened)
-        worker = Worker(whole_log(logs[0], settings), group, options, beat_log=logs[1])
+        worker = make(whole_log(logs[0], settings), logs[1], group, options)
         told.workers.append(worker)
         worker.stopping = told.stop
         retention = Retention(logs[2], segment_folder(settings), limits_of(settings))
@@ -103,7 +128,7 @@ class _Told:
 
     def __init__(self) -> None:
         self.stop = False
-        self.workers: list[Worker] = []
+        self.workers: list[Looping] = []
 
     def on_signal(self, number: int, _: FrameType | None) -> None:
         self.stop = True
@@ -143,7 +168,7 @@ def _opened(open_log: Callable[[], Log], told: _Told) -> Log | None:
 
 
 @contextmanager
-def _reporting(worker: Worker) -> Iterator[None]:
+def _reporting(worker: Looping) -> Iterator[None]:
     """Writes a report whenever something changed, and a last one at the end."""
     ended = threading.Event()
     last = ""

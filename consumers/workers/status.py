@@ -40,6 +40,8 @@ def look(log: Log, group: AnyGroup) -> list[TaskStatus]:
             lag[stream.lane] = None if behind is None or before is None else before + behind
             if info.length and (mirrored is None or mirrored.offset < info.last_id):
                 idle = False
+            if mirrored is not None and mirrored.pending:
+                idle = False
         asked = len(log.tasks.requests(spec.slot))
         found.append(TaskStatus(spec.slot, holding.holder, holding.halted, lag, idle, asked))
     return found

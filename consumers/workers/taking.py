@@ -98,6 +98,6 @@ def let_go(run: Run) -> None:
         run.close()
 
 
-def is_waiting(run: Run) -> str:
+def is_waiting(run: object) -> str:
     """Why entries are left to lie for now, or empty."""
     return run.waiting if isinstance(run, SinkRun) else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
@@ -36,6 +36,7 @@ from events.log import (
     check_sizes,
 )
 from events.redis import keys
+from events.redis.ahead import RedisAskedRead
 from events.redis.connect import BLOCK_MS_MAX, Client, connect
 from events.redis.errors import errors_translated
 from events.redis.retention import RedisRetained
@@ -228,14 +229,20 @@ class RedisLog:
     ) -> dict[Stream, list[Entry]]:
         if not after:
             return {}
-        command: list[Any] = ["XREAD", "COUNT", count_max]
-        if block_ms:
-            command += ("BLOCK", block_ms)
-        command += ("STREAMS", *map(str, after), *map(str, after.values()))
         with self._calls():
-            reply = self.client.execute_command(*command)
-        by_key = {str(stream).encode(): stream for stream in after}
-        return {by_key[key]: _entries(by_key[key], rows) for key, rows in reply or ()}
+            reply = self.client.execute_command(*_xread(after, count_max, block_ms))
+        return _found(after, reply)
+
+    def read_ahead(
+        self, after: Mapping[Stream, EntryId], *, count_max: int
+    ) -> RedisAskedRead | None:
+        """See `events.ahead.ReadsAhead`. A cluster's streams lie on several connections."""
+        if self._cluster or not after:
+            return None
+        command, streams = _xread(after, count_max), tuple(after)
+        return RedisAskedRead(
+            self.client, command, lambda reply: _found(streams, reply), self._calls
+        )
 
     def between(
         self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
@@ -294,6 +301,7 @@ class RedisLog:
                 offset=EntryId.parse(facts["last-delivered-id"]),
                 entries_read=facts.get("entries-read") or 0,
                 lag=facts.get("lag"),
+                pending=facts.get("pending") or 0,
             )
             for facts in self._xinfo("GROUPS", stream)
         }
@@ -331,6 +339,18 @@ def _take_replies_as_they_come(client: Client) -> None:
     the time of a read: the three reading commands are parsed here."""
     for command in ("XREAD", "XRANGE", "XREVRANGE"):
         client.response_callbacks.pop(command, None)
+
+
+def _xread(after: Mapping[Stream, EntryId], count_max: int, block_ms: int = 0) -> list[Any]:
+    command: list[Any] = ["XREAD", "COUNT", count_max]
+    if block_ms:
+        command += ("BLOCK", block_ms)
+    return [*command, "STREAMS", *map(str, after), *map(str, after.values())]
+
+
+def _found(streams: Iterable[Stream], reply: Any) -> dict[Stream, list[Entry]]:
+    by_key = {str(stream).encode(): stream for stream in streams}
+    return {by_key[key]: _entries(by_key[key], rows) for key, rows in reply or ()}
 
 
 def _entries(stream: Stream, rows: Any) -> list[Entry]:

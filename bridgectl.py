@@ -61,6 +61,8 @@ LAZY: dict[str, tuple[str, str]] = {
         "Show what led to an entry, and what followed.",
     ),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
+    "groups list": ("events.groups.cli:list_groups", "Who reads the log, how far, and who lives."),
+    "groups remove": ("events.groups.cli:remove_group", "Remove a group for good."),
     "dlq list": ("consumers.failures.cli:dlq_list", "Entries that a group could not bear."),
     "dlq show": ("consumers.failures.cli:dlq_show", "One of them: the error and the entry."),
     "dlq retry": ("consumers.failures.cli:dlq_retry", "Have entries handled now."),
@@ -114,6 +116,12 @@ class TerminalGroup(LazyGroup):
     prefix = "terminal "
 
 
+class GroupsGroup(LazyGroup):
+    """`bridgectl groups ...`"""
+
+    prefix = "groups "
+
+
 class DlqGroup(LazyGroup):
     """`bridgectl dlq ...`"""
 
@@ -142,6 +150,11 @@ def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
     ctx.meta["verbose"] = verbose
     if env_file is not None:  # children read the same file
         os.environ["BRIDGE_ENV_FILE"] = str(env_file.absolute())
+
+
+@cli.group(cls=GroupsGroup)
+def groups() -> None:
+    """Consumer groups: who reads the log, and who holds back trimming."""
 
 
 @cli.group(cls=DlqGroup)

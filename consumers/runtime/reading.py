@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 from consumers.runtime.handler import Order
+from events.ahead import AskedRead, ReadsAhead
 from events.log import Entry, EntryId, Lane, Log, Stream
 
 BATCH_ENTRIES_MAX = 500
@@ -12,6 +16,14 @@ BATCH_ENTRIES_MAX = 500
 BATCH_BYTES_AIM = 4 * 1024 * 1024
 LOW_SHARE = 0.1
 """Of a batch, kept for lower lanes while higher ones are full, so that low never starves."""
+
+
+class _Ahead(NamedTuple):
+    """What was asked for while the former batch was handled."""
+
+    after: dict[Stream, EntryId]
+    count_max: int
+    asked: AskedRead
 
 
 class Reading:
@@ -35,16 +47,41 @@ class Reading:
         self._urgent = [stream for stream in inputs if stream.lane <= Lane.HIGH]
         self._patient = [stream for stream in inputs if stream.lane > Lane.HIGH]
         self._count = entries_max
+        self._ahead: _Ahead | None = None
 
     def batch(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
         """The next entries, in the order in which they are to be handled."""
-        if self._order is Order.LOG:
-            return in_log_order(self._read(after, after.keys(), self._count), self._count)
-        return self._by_priority(after)
+        return self._by_log(after) if self._order is Order.LOG else self._by_priority(after)
 
     def wait(self, after: Mapping[Stream, EntryId], block_ms: int) -> None:
         """Sleep until something may be there."""
         self._log.read(after, count_max=1, block_ms=block_ms)
+
+    def _by_log(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
+        count = self._count
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.after == after:
+            count, found = ahead.count_max, ahead.asked.take()
+            self._learn(found, count)
+        else:
+            if ahead is not None:
+                ahead.asked.drop()
+            found = self._read(after, after, count)
+        entries = in_log_order(found, count)
+        if any(len(each) >= count for each in found.values()):
+            self._read_ahead(after, entries)
+        return entries
+
+    def _read_ahead(self, after: Mapping[Stream, EntryId], entries: Sequence[Entry]) -> None:
+        """Much lies ahead: ask for it now, so that the log works while these are handled.
+
+        In the log's order nothing can be missed by asking early: what is appended later has
+        later ids. Where the batch ends elsewhere in the end, the reply is not used.
+        """
+        if isinstance(self._log, ReadsAhead):
+            ends = {**after, **{stream: entry.id for stream, (entry, _) in tally(entries).items()}}
+            asked = self._log.read_ahead(ends, count_max=self._count)
+            self._ahead = _Ahead(ends, self._count, asked) if asked is not None else None
 
     def _by_priority(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
         count = self._count
@@ -75,6 +112,16 @@ class Reading:
             self._count = min(self._entries_max, self._count * 2)
 
 
+def tally(entries: Iterable[Entry]) -> dict[Stream, tuple[Entry, int]]:
+    """The last entry of each stream, and how many of its entries there are."""
+    counts: dict[Stream, tuple[Entry, int]] = {}
+    for stream, run in groupby(entries, attrgetter("stream")):
+        of_run = [*run]
+        before = counts[stream][1] if stream in counts else 0
+        counts[stream] = of_run[-1], before + len(of_run)
+    return counts
+
+
 def in_log_order(found: Mapping[Stream, list[Entry]], count: int) -> list[Entry]:
     """Merge the lanes of each slot by id.
 
@@ -95,7 +142,7 @@ def in_log_order(found: Mapping[Stream, list[Entry]], count: int) -> list[Entry]
         for entry in entries
         if stream.slot not in reach or entry.id <= reach[stream.slot]
     ]
-    merged.sort(key=_by_id)
+    merged.sort(key=attrgetter("id", "stream"))
     return merged
 
 
@@ -110,7 +157,3 @@ SORTS: Mapping[Order, Callable[[Mapping[Stream, list[Entry]]], list[Entry]]] = {
     Order.PRIORITY: in_priority_order,
 }
 """How the entries of one journalled batch were ordered: a pure function of the entries."""
-
-
-def _by_id(entry: Entry) -> tuple[EntryId, Stream]:
-    return entry.id, entry.stream

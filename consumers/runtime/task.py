@@ -10,7 +10,7 @@ from consumers.failures.quarantine import Suspicion
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.journal import JournalStep, Note
-from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
+from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading, tally
 from consumers.runtime.rederive.snapshots import Snapshots
 from consumers.runtime.rederive.starts import began
 from consumers.runtime.rederive.upgrade import waits_for_choice
@@ -188,11 +188,6 @@ class TaskRun:
         return JournalStep(self._deriving.version, ends, notes).to_bytes()
 
     def _moves(self, entries: Sequence[Entry]) -> dict[Stream, OffsetChange]:
-        counts: dict[Stream, int] = {}
-        newest: dict[Stream, Entry] = {}
-        for entry in entries:
-            counts[entry.stream] = counts.get(entry.stream, 0) + 1
-            newest[entry.stream] = entry
         new = {s: at for s in self._begun_late if (at := self._offsets[s]) != Offset()}
-        new |= {s: self._offsets[s].after(entry, counts[s]) for s, entry in newest.items()}
+        new |= {s: self._offsets[s].after(*last) for s, last in tally(entries).items()}
         return {s: OffsetChange(self._durable.get(s, Offset()), to) for s, to in new.items()}

@@ -114,8 +114,8 @@ class FaultProxy:
         self._requests_to_drop = 0
         self._requests_to_hold, self._hold_s = 0, 0.0
         self._lock = threading.Lock()
-        self._flowing = threading.Event()
-        self._flowing.set()
+        self._requests_flowing, self._replies_flowing = threading.Event(), threading.Event()
+        self.thaw()
         self._closing = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -137,10 +137,16 @@ class FaultProxy:
         with self._lock:
             self._requests_to_hold, self._hold_s = count, for_s
 
-    def freeze(self) -> None:
-        """Hold back everything from now on; connections stay open. What was held is lost when
-        the proxy is cut or closed."""
-        self._flowing.clear()
+    def freeze(self, *, replies_only: bool = False) -> None:
+        """Hold back everything from now on, or what the server says; connections stay open. What
+        was held is delivered by `thaw`, and lost when the proxy is cut or closed before."""
+        self._replies_flowing.clear()
+        if not replies_only:
+            self._requests_flowing.clear()
+
+    def thaw(self) -> None:
+        self._replies_flowing.set()
+        self._requests_flowing.set()
 
     def cut(self) -> None:
         """Close every open connection."""
@@ -156,7 +162,7 @@ class FaultProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        self._flowing.set()
+        self.thaw()
         self._closing.set()
         for thread in self._threads:
             thread.join(5)
@@ -190,7 +196,7 @@ class FaultProxy:
                 chunk = source.recv(1 << 16)
             except OSError:
                 chunk = b""
-            self._flowing.wait()
+            (self._replies_flowing if is_reply else self._requests_flowing).wait()
             if not chunk or self._drops(is_reply):
                 for one in (source, target):
                     with suppress(OSError):

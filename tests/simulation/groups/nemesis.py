@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from events.redis import open_log
-from tests.servers import wait_until
+from tests.servers import FaultProxy, wait_until
 from tests.simulation.groups.process_world import LEASE_S, ProcessWorld
 
 REPLY_TIMEOUT_S = 5.0
@@ -35,10 +35,13 @@ class Nemesis:
             "pause the server": self.pause_server,
             "keep the server busy": self.busy_server,
             "rewrite the file and kill": self.rewrite_and_kill,
-            "lose replies": lambda: world.proxy.drop_replies(self._chance.randint(1, 3)),
-            "lose requests": lambda: world.proxy.drop_requests(self._chance.randint(1, 3)),
+            "lose replies": lambda: self._way().drop_replies(self._chance.randint(1, 3)),
+            "lose requests": lambda: self._way().drop_requests(self._chance.randint(1, 3)),
             "hold requests": self.hold_requests,
-            "cut connections": world.proxy.cut,
+            "cut connections": lambda: self._way().cut(),
+            "part a host": lambda: self.part(replies_only=False),
+            "let one direction pass": lambda: self.part(replies_only=True),
+            "leave no memory": self.leave_no_memory,
             "kill clients": lambda: self._ask("CLIENT", "KILL", "TYPE", "normal"),
             "flush scripts": lambda: self._ask("SCRIPT", "FLUSH"),
             "lose the shown groups": self.lose_groups,
@@ -98,7 +101,24 @@ class Nemesis:
 
     def hold_requests(self) -> None:
         """Delivered when their sender gave up and another may own what they are about."""
-        self._world.proxy.hold_requests(self._chance.randint(1, 3), REPLY_TIMEOUT_S + 0.5)
+        self._way().hold_requests(self._chance.randint(1, 3), REPLY_TIMEOUT_S + 0.5)
+
+    def part(self, *, replies_only: bool) -> None:
+        """The workers of one host hear nothing for longer than their leases; then all that was
+        held arrives at once."""
+        way = self._way()
+        way.freeze(replies_only=replies_only)
+        self.rest(2 * LEASE_S, 5 * LEASE_S)
+        way.thaw()
+
+    def leave_no_memory(self) -> None:
+        """Every write is refused whole until there is room again."""
+        self._ask("CONFIG", "SET", "maxmemory", "1mb")
+        self.rest(1 * LEASE_S, 2 * LEASE_S)
+        self._ask("CONFIG", "SET", "maxmemory", "0")
+
+    def _way(self) -> FaultProxy:
+        return self._chance.choice(self._world.proxies)
 
     def lose_groups(self) -> None:
         """Somebody destroys what is only shown to operators."""

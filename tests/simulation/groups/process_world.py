@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +111,8 @@ class ProcessWorld:
 
     folder: Path
     server: RedisServer
-    proxy: FaultProxy
+    proxies: Sequence[FaultProxy]
+    """The ways to the server; workers are spread over them as over hosts."""
     handler: type[Handler]
     seed: int
     partitions: int = 4
@@ -132,9 +133,10 @@ class ProcessWorld:
 
     def start_worker(self) -> None:
         self.started += 1
+        proxy = self.proxies[self.started % len(self.proxies)]
         environment = {
             **{name: text for name, text in os.environ.items() if "MT5" not in name},
-            "REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
+            "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "BRIDGE_STATE_DIR": str(self.folder / "state"),
             "PYTHONPATH": str(Path(__file__).parents[3]),
             "PYTHONHASHSEED": str(self.started),
@@ -200,6 +202,8 @@ class ProcessWorld:
         for worker in self.workers:
             worker.send_signal(signal.SIGCONT)
         self._paused.clear()
+        for proxy in self.proxies:
+            proxy.thaw()
 
     def commits(self) -> int:
         return sum(self.log.tasks.peek(spec.slot).commits for spec in self.specs)

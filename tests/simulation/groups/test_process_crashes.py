@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 KILLS = 1_000
+HOSTS = 2
 TICKS_PER_BATCH, BATCHES_PER_S = 1_000, 100
 MakeWorld = Callable[..., ProcessWorld]
 
@@ -49,8 +50,8 @@ def made(tmp_path: Path) -> Iterator[MakeWorld]:
             binary = binaries[kind or next(iter(binaries))]
             server = RedisServer(binary, folder, ["--appendfsync", fsync]).start()
             stack.callback(server.kill)
-            proxy = stack.enter_context(fault_proxy(server.port))
-            world = ProcessWorld(tmp_path, server, proxy, handler, seed, **more)
+            ways = [stack.enter_context(fault_proxy(server.port)) for _ in range(HOSTS)]
+            world = ProcessWorld(tmp_path, server, ways, handler, seed, **more)
             stack.callback(world.close)
             return world
 

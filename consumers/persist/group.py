@@ -79,7 +79,11 @@ class PersistGroup:
         halted: dict[Slot, str] = {}
         self._workers = [
             PersistWorker(
-                dataclasses.replace(options, holder=worker_name(options.holder)), self._stop, halted
+                dataclasses.replace(
+                    options, holder=worker_name(options.holder, options.namespaces)
+                ),
+                self._stop,
+                halted,
             )
             for _ in range(workers)
         ]

@@ -40,6 +40,7 @@ def run_persist(
         open_log,
         all_slots(namespaces),
         default_holder(),
+        namespaces=tuple(namespaces),
         lease_s=lease_s,
         until_idle=until_idle,
     )

@@ -55,6 +55,8 @@ class PersistOptions:
     slots: Callable[[Log], Sequence[Slot]]
     holder: str
     group: str = GROUP
+    namespaces: tuple[str, ...] = ()
+    """Those it stores; empty means all."""
     lease_s: float = LEASE_S
     until_idle: bool = False
     monotonic: Callable[[], float] = time.monotonic

@@ -41,6 +41,7 @@ def accounts_told(log: RedisLog) -> list[int]:
     return [account.recv_time_ms for account in events_of(log, "demo", Account)]
 
 
+@pytest.mark.slow
 def test_what_a_failover_lost_is_pulled_and_sent_again(desk: SentinelDesk, tmp_path: Path) -> None:
     with closing(open_log(desk.url)) as log:
         with running(settings_in(tmp_path), simulated(), log) as (producer, _):
@@ -67,7 +68,10 @@ def test_what_a_failover_lost_is_pulled_and_sent_again(desk: SentinelDesk, tmp_p
         assert told == sorted(told)
 
 
-@pytest.mark.parametrize("gone", ["everything", "a slot", "claims"])
+@pytest.mark.parametrize(
+    "gone",
+    ["everything", *(pytest.param(one, marks=pytest.mark.slow) for one in ("a slot", "claims"))],
+)
 def test_a_log_emptied_by_hand_is_filled_again_from_where_it_was(
     redis_server: RedisServer, tmp_path: Path, gone: str
 ) -> None:

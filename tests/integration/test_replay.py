@@ -16,15 +16,20 @@ import pytest
 from click.testing import CliRunner
 
 import bridgectl
+from consumers.runtime.group import Group
+from consumers.runtime.handler import Handler
+from consumers.runtime.task import TaskRun
 from events.codec import decode, encode
-from events.log import SOURCE, Entry, EntryId, Lane, Log, NewEntry, Slot
+from events.log import SOURCE, Lane, Log, NewEntry, Slot
 from events.operations import ClockTick, GapHealed, HandlerUpgraded
 from events.redis import RedisLog
 from events.retention import SegmentFolder
+from tests.integration.replay_handlers import ByPriority, Chained
 from tests.integration.test_consume import Consumer
 
 HANDLERS = "tests.integration.replay_handlers"
 PARTITIONS = 2
+VERIFY = ("replay", "--verify", "--group")
 
 
 def clock(number: int) -> NewEntry:
@@ -87,13 +92,15 @@ class Bridge:
         )  # fmt: skip
         assert code == 0, told
 
-    def verified(self, group: str, handler: str, *, hash_seed: int = 0) -> tuple[int, Any]:
-        code, out, told = self.run(
-            "replay", "--verify", "--group", group, "--handler", f"{HANDLERS}:{handler}", "--json",
-            hash_seed=hash_seed,
-        )  # fmt: skip
-        assert out, told
-        return code, json.loads(out)
+    def here(self, *words: str) -> tuple[int, str]:
+        """Run a command in this process: it starts at once."""
+        found = CliRunner().invoke(bridgectl.cli, words, env=self.environment)
+        error = "" if isinstance(found.exception, SystemExit) else str(found.exception or "")
+        return found.exit_code, f"{found.output}{error}"
+
+    def verified(self, group: str, handler: str) -> tuple[int, Any]:
+        code, out = self.here(*VERIFY, group, "--handler", f"{HANDLERS}:{handler}", "--json")
+        return code, json.loads(out.splitlines()[-1])
 
 
 @pytest.fixture
@@ -110,19 +117,35 @@ def test_processes_workers_and_hash_seeds_change_nothing_of_what_is_derived(
     alone, shared = outputs(redis_log, "one"), outputs(redis_log, "other")
     assert alone == shared
     assert len(alone) == PARTITIONS * 400
-    code, found = bridge.verified("other", "Chained", hash_seed=3)
-    assert (code, found["good"]) == (0, True)
+    code, out, told = bridge.run(
+        *VERIFY, "other", "--handler", f"{HANDLERS}:Chained", "--json", hash_seed=3
+    )
+    assert code == 0, told
+    found = json.loads(out)
     assert [task["equal"] for task in found["tasks"]] == [400, 400]
+
+
+def run_here(log: Log, group: str, handler: type[Handler], *, batch: int) -> None:
+    """Run a group's tasks until everything is handled."""
+    made = Group(group, handler)
+    log.tasks.open_group("demo", group, PARTITIONS)
+    for spec in made.specs(log):
+        taken = log.tasks.acquire(spec.slot, "me", seen=log.tasks.look([spec.slot])[0].token)
+        assert taken is not None
+        task = TaskRun(log, made, spec, *taken, entries_max=batch)
+        while task.step().entries:
+            pass
+        task.release()
 
 
 def test_a_group_that_follows_priorities_derives_again_from_its_journal(
     bridge: Bridge, redis_log: RedisLog
 ) -> None:
     fill(redis_log, 700)
-    bridge.consume("urgent", "ByPriority", "--batch", "50", hash_seed=1)
+    run_here(redis_log, "urgent", ByPriority, batch=50)
     fill(redis_log, 300, first=700)
-    bridge.consume("urgent", "ByPriority", "--batch", "20", hash_seed=2)
-    code, found = bridge.verified("urgent", "ByPriority", hash_seed=3)
+    run_here(redis_log, "urgent", ByPriority, batch=20)
+    code, found = bridge.verified("urgent", "ByPriority")
     assert (code, found["good"]) == (0, True)
     assert [task["equal"] for task in found["tasks"]] == [1_000, 1_000]
 
@@ -143,25 +166,11 @@ def test_the_order_of_a_set_is_caught_and_the_first_difference_shown(
     assert re.search(r"  cause +\d+-\d+ demo:0 (normal clock\.1|high gap_healed\.1)", shown)
 
 
-def test_other_code_derives_the_state_again_before_it_goes_on(
+def test_other_code_derives_the_state_again_also_from_spilled_segments(
     bridge: Bridge, redis_log: RedisLog
 ) -> None:
-    fill(redis_log, 600)
-    bridge.consume("grown", "Chained")
-    fill(redis_log, 50, first=600)
-    bridge.consume("grown", "Later")
-    said = decode(redis_log.between(Slot("demo", "grown", 0).stream(Lane.HIGH), count_max=1)[0])
-    assert isinstance(said, HandlerUpgraded)
-    assert (said.version_before, said.version, said.entries) == ("1", "2", 600)
-    code, found = bridge.verified("grown", "Later")
-    assert code == 0
-    assert [task["equal"] for task in found["tasks"]] == [50, 50]
-    assert "by other versions" in found["tasks"][0]["skipped"][0]
-
-
-def test_spilled_segments_are_read_where_the_log_ends(bridge: Bridge, redis_log: RedisLog) -> None:
     fill(redis_log, 400)
-    bridge.consume("spilled", "Chained")
+    run_here(redis_log, "grown", Chained, batch=50)
     folder = SegmentFolder(bridge.folder / "state" / "segments", bytes_max=10**9)
     for lane in (Lane.HIGH, Lane.NORMAL):
         stream = Slot("demo", SOURCE, 0).stream(lane)
@@ -169,22 +178,31 @@ def test_spilled_segments_are_read_where_the_log_ends(bridge: Bridge, redis_log:
         assert redis_log.retained.spill(
             folder.write(stream, entries, first=entries[0].id, before=0)
         )
-    code, found = bridge.verified("spilled", "Chained")
+    code, found = bridge.verified("grown", "Chained")
     assert (code, found["good"]) == (0, True)
     assert found["tasks"][0]["entries"] == 400
     assert found["tasks"][0]["began"] == "the beginning of the task"
+    fill(redis_log, 50, first=400)
+    bridge.consume("grown", "Later")
+    said = decode(redis_log.between(Slot("demo", "grown", 0).stream(Lane.HIGH), count_max=1)[0])
+    assert isinstance(said, HandlerUpgraded)
+    assert (said.version_before, said.version, said.entries) == ("1", "2", 400)
+    code, found = bridge.verified("grown", "Later")
+    assert code == 0, found
+    assert [task["equal"] for task in found["tasks"]] == [50, 50]
+    assert "by other versions" in found["tasks"][0]["skipped"][0]
 
 
 def test_a_trial_writes_a_file_and_nothing_else(bridge: Bridge, redis_log: RedisLog) -> None:
     fill(redis_log, 50)
-    code, out, told = bridge.run(
-        "replay", "--handler", f"{HANDLERS}:Chained", "--output", "would-be.jsonl", "--json"
+    path = bridge.folder / "would-be.jsonl"
+    code, out = bridge.here(
+        "replay", "--handler", f"{HANDLERS}:Chained", "--output", str(path), "--json"
     )
-    assert code == 0, told
-    tasks = json.loads(out)["tasks"]
+    assert code == 0, out
+    tasks = json.loads(out.splitlines()[-1])["tasks"]
     assert [task["entries"] for task in tasks] == [50, 50]
-    lines = (bridge.folder / "would-be.jsonl").read_text().splitlines()
-    assert len(lines) == 100
+    assert len(path.read_text().splitlines()) == 100
     assert outputs(redis_log, "chained") == []
 
 
@@ -204,9 +222,9 @@ def test_what_cannot_be_done_is_told_in_a_line(
     bridge: Bridge, redis_log: RedisLog, words: tuple[str, ...], told: str
 ) -> None:
     redis_log.open_namespace("demo", PARTITIONS)
-    found = CliRunner().invoke(bridgectl.cli, words, env=bridge.environment)
-    assert found.exit_code in (1, 2)
-    assert told in " ".join(f"{found.output} {found.exception}".split())
+    code, error = bridge.here(*words)
+    assert code in (1, 2)
+    assert told in " ".join(error.split())
 
 
 @pytest.fixture
@@ -216,27 +234,21 @@ def consumer(tmp_path: Path, redis_url: str, postgres_url: str) -> Iterator[Cons
 
 
 def test_why_walks_to_an_origin_that_only_the_database_still_has(
-    consumer: Consumer, redis_log: RedisLog, redis_url: str
+    bridge: Bridge, consumer: Consumer, redis_log: RedisLog
 ) -> None:
     fill(redis_log, 20)
-    Bridge(consumer.folder, redis_url).consume("walked", "Chained")
+    run_here(redis_log, "walked", Chained, batch=50)
     code, _, told = consumer.run("consume", "--group", "persist", "--until-idle")
     assert code == 0, told
-    signal = _newest(redis_log, "walked")
-    code, shown, told = consumer.run("why", "last:trade_signal")
-    assert code == 0, told
+    bridge.environment["POSTGRES_URL"] = consumer.environment["POSTGRES_URL"]
+    signal = redis_log.newest(Slot("demo", "walked", 0).stream(Lane.NORMAL))[0]
+    code, shown = bridge.here("why", "last:trade_signal")
+    assert code == 0, shown
     assert "clock.1" in shown
     assert "ms after its cause" in shown
-    origin = signal.cause.rpartition("@")[2]
-    stream = Slot("demo", SOURCE, 0).stream(Lane.NORMAL)
-    redis_log.retained.trim(stream, EntryId.parse(origin).next(), ())
-    redis_log.client.xtrim(str(stream), maxlen=0)
-    code, out, told = consumer.run("why", signal.place, "--json")
-    assert code == 0, told
-    first, last = json.loads(out)["chain"]
+    redis_log.client.xtrim(str(Slot("demo", SOURCE, 0).stream(Lane.NORMAL)), maxlen=0)
+    code, out = bridge.here("why", signal.place, "--json")
+    assert code == 0, out
+    first, last = json.loads(out.splitlines()[-1])["chain"]
     assert (first["archived"], first["entry"]["type"]) == (True, "clock.1")
     assert last["place"] == signal.place
-
-
-def _newest(log: Log, group: str) -> Entry:
-    return log.newest(Slot("demo", group, 0).stream(Lane.NORMAL))[0]

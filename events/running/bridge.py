@@ -1,4 +1,4 @@
-"""Producers and the persist group as children: started together, ended one after the other."""
+"""Producers and consumer groups as children: started together, ended one after the other."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ class BridgeFailed(RuntimeError):
 
 
 class Bridge:
-    """One run. `up` tells whether every terminal was attached, `caught_up` whether everything
-    that was appended is stored."""
+    """One run. `groups` derive further events while it lasts. `up` tells whether every terminal
+    was attached, `caught_up` whether everything that was appended is stored."""
 
     def __init__(
         self,
         producers: Sequence[ProcessSpec],
         persist: ProcessSpec,
+        groups: Sequence[ProcessSpec] = (),
         *,
         up: Callable[[], bool],
         caught_up: Callable[[], bool],
@@ -62,6 +63,7 @@ class Bridge:
         failures_max = FINITE_FAILURES_MAX if finite else None
         self._producers = [self._child(spec, screen, failures_max) for spec in producers]
         self._persist = self._child(persist, screen, failures_max)
+        self._groups = [self._child(spec, screen, failures_max) for spec in groups]
         self._up = up
         self._caught_up = caught_up
         self._screen = screen
@@ -74,12 +76,12 @@ class Bridge:
 
     @property
     def reports(self) -> tuple[ProcessReport, ...]:
-        return tuple(child.report() for child in (*self._producers, self._persist))
+        return tuple(child.report() for child in (*self._producers, *self._groups, self._persist))
 
     def run(self, *, for_s: float | None, drain_s: float = DRAIN_WAIT_S) -> tuple[Ending, bool]:
         """Run until stopped by a signal, for so many seconds from when the terminals are up, or
-        until all files are played; then end the producers, and persist (when it has caught up,
-        in a run that drains).
+        until all files are played; then end the producers, the other groups, and persist (when
+        it has caught up, in a run that drains).
 
         Returns why it ended, and whether everything is stored. Raises BridgeFailed when a part
         cannot run at all. Every child is gone afterwards.
@@ -87,15 +89,19 @@ class Bridge:
         drained = False
         with stopped_by_signals(self._stop):
             try:
-                for child in (self._persist, *self._producers):
+                for child in (self._persist, *self._groups, *self._producers):
                     child.start()
                 ending = self._watch(for_s)
                 for child in self._producers:
                     child.stop()
                 if self._drains and ending is not Ending.FAILED:
                     drained = self._drained(drain_s)
+                    for child in self._groups:
+                        child.stop()
+                    if self._groups and drained:  # what they derived last
+                        drained = self._drained(drain_s)
             finally:
-                for child in self._producers:
+                for child in (*self._producers, *self._groups):
                     child.stop()
                 self._persist.stop()
         if ending is Ending.FAILED:
@@ -106,7 +112,8 @@ class Bridge:
         deadline = self._deadline(for_s)
         while not self._stop.wait(WATCH_S):
             states = [child.watch() for child in self._producers]
-            if ProcessState.FAILED in (*states, self._persist.watch()):
+            others = [child.watch() for child in (self._persist, *self._groups)]
+            if ProcessState.FAILED in (*states, *others):
                 return Ending.FAILED
             if all(state is ProcessState.DONE for state in states):
                 return Ending.PLAYED
@@ -136,7 +143,8 @@ class Bridge:
         self._stop.clear()
         deadline = self._monotonic() + wait_s
         while not self._caught_up():
-            if self._persist.watch() is ProcessState.FAILED or self._stop.is_set():
+            others = [child.watch() for child in (self._persist, *self._groups)]
+            if ProcessState.FAILED in others or self._stop.is_set():
                 return False
             if self._monotonic() > deadline:
                 log.error("storing what was appended did not end within %g s", wait_s)

@@ -24,6 +24,8 @@ from events.views.state import collect
 MODULE = "bridgectl"
 PERSIST = "persist"
 """The group that stores everything."""
+GROUPS = ("risk",)
+"""Groups that run beside it, each with one worker."""
 REDIS_WAIT_S = (0.5, 1.0, 2.0, 5.0)
 MADE_UP = (TerminalKind.SIMULATED, TerminalKind.RECORDED)
 
@@ -148,12 +150,17 @@ def _bridge(
         )
         for terminal in options.terminals
     ]
-    words = ["consume", "--group", PERSIST]
-    for terminal in options.terminals:
-        words += ["--terminal", terminal.namespace]
+    names = tuple(word for one in options.terminals for word in ("--terminal", one.namespace))
+    groups = [
+        ProcessSpec(
+            group, MODULE, ("consume", "--as-worker", "0", "--group", group, *names), environment
+        )
+        for group in GROUPS
+    ]
     return Bridge(
         producers,
-        ProcessSpec(PERSIST, MODULE, tuple(words), environment),
+        ProcessSpec(PERSIST, MODULE, ("consume", "--group", PERSIST, *names), environment),
+        groups,
         up=up,
         caught_up=caught_up,
         screen=screen,

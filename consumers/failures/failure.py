@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePath
 from traceback import walk_tb
@@ -16,7 +17,7 @@ ERROR_CHARS_MAX = 500
 TYPE_CHARS_MAX = 100
 FRAMES_MAX = 2_000
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
-_RUNTIME_FILES = {"deriving.py", "failure.py"}
+_RUNTIME_FILES = ("/runtime/deriving.py", "/runtime/outputs.py", "/unordered/effect.py")
 
 
 def failure(
@@ -58,17 +59,13 @@ def tidy(text: str, chars_max: int = ERROR_CHARS_MAX) -> str:
 def frames(error: BaseException) -> str:
     """Where it happened, without folders. The innermost calls; of endless recursion, whose depth
     says nothing, the outermost."""
-    lines = []
-    for name, line in islice(_frames(error.__traceback__), FRAMES_MAX):
-        if name not in _RUNTIME_FILES:
-            lines.append(line)
+    lines = list(islice(_frames(error.__traceback__), FRAMES_MAX))
     deep = isinstance(error, RecursionError)
     return "\n".join(lines[:TRACEBACK_LINES_MAX] if deep else lines[-TRACEBACK_LINES_MAX:])
 
 
-def _frames(found: TracebackType | None) -> list[tuple[str, str]]:
-    rows = []
+def _frames(found: TracebackType | None) -> Iterator[str]:
     for frame, line in walk_tb(found):
-        file = PurePath(frame.f_code.co_filename.replace("\\", "/")).name
-        rows.append((file, tidy(f"{file}:{line} in {frame.f_code.co_name}")))
-    return rows
+        path = frame.f_code.co_filename.replace("\\", "/")
+        if not path.endswith(_RUNTIME_FILES):
+            yield tidy(f"{PurePath(path).name}:{line} in {frame.f_code.co_name}")

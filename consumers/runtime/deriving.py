@@ -6,8 +6,6 @@ outputs go differs.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,10 +13,14 @@ from consumers.failures.failure import failure, halt_text
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.journal import Deed, Note
+from consumers.runtime.outputs import (
+    HANDLER_ERRORS,
+    OUTPUTS_PER_ENTRY_MAX,
+    is_of_a_person,
+    outputs_of,
+)
 from consumers.runtime.state import State, UnstorableState
-from events.candles import CandleBatch
 from events.codec import (
-    EVENT_TYPES,
     TYPES_REMEMBERED_MAX,
     AnyEvent,
     UnknownEvent,
@@ -26,19 +28,12 @@ from events.codec import (
     encode,
     split_type,
 )
-from events.event import Event
-from events.log import ENTRY_BYTES_MAX, Entry, EntryId, OversizedEntry
-from events.marks import Marks
+from events.log import Entry, EntryId, NewEntry
 from events.tasks import COMMIT_OUTPUTS_MAX, Output, TaskRecord
-from events.ticks import TickBatch
 
-OUTPUTS_PER_ENTRY_MAX = 1_000
-"""More from one entry is a failure of the handler; a generator without end is one, too."""
-OUTPUT_BYTES_PER_ENTRY_MAX = 2 * ENTRY_BYTES_MAX
 OUTPUTS_AIM = COMMIT_OUTPUTS_MAX - OUTPUTS_PER_ENTRY_MAX
 """A batch ends behind the entry with which it has so many: then no commit is ever too large."""
 OUTPUT_BYTES_AIM = 8 * 1024 * 1024
-_PACKED = (TickBatch, CandleBatch, Marks)
 
 
 @dataclass(slots=True)
@@ -73,10 +68,6 @@ class _Wanted(dict[str, bool]):
         if len(self) < TYPES_REMEMBERED_MAX:
             self[type_] = wanted
         return wanted
-
-
-class TooMuchDerived(ValueError):
-    """One entry led to more events than a commit takes. Names the limit."""
 
 
 class _Failed(Exception):
@@ -199,43 +190,24 @@ class Deriving:
                     break
                 continue
             try:
-                self._derive_all(event, entry, batch)
+                for output in outputs_of(self.handler, event, entry):
+                    self._add(output, entry, batch)
                 if pack:
                     self.state.changes()
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and _from_the_keyboard():
+            except HANDLER_ERRORS as error:
+                if is_of_a_person(error):
                     raise
                 raise _Failed(index, error) from error
         return batch
 
-    def _derive_all(self, event: AnyEvent, entry: Entry, batch: Batch) -> None:
-        derived = self.handler.handle(event)
-        if derived is None:
-            raise TypeError("handle() gave None: yield events, or return ()")
-        outputs_max = bytes_max = 0
-        for each in derived:
-            if not outputs_max:
-                outputs_max = len(batch.outputs) + OUTPUTS_PER_ENTRY_MAX
-                bytes_max = batch.output_bytes + OUTPUT_BYTES_PER_ENTRY_MAX
-            if len(batch.outputs) == outputs_max:
-                raise TooMuchDerived(f"more than {OUTPUTS_PER_ENTRY_MAX} events from one entry")
-            check_derivable(each)
-            self.derive(each, entry, batch)
-            if batch.output_bytes > bytes_max:
-                raise TooMuchDerived(
-                    f"more than {OUTPUT_BYTES_PER_ENTRY_MAX} bytes of events from one entry"
-                )
-
     def derive(self, event: AnyEvent, cause: Entry, batch: Batch) -> None:
         """Add an output behind those there are, at the id it must get."""
+        self._add(encode(event, cause=cause.place), cause, batch)
+
+    def _add(self, output: NewEntry, cause: Entry, batch: Batch) -> None:
         newest = batch.outputs[-1].id if batch.outputs else self.newest
         id_ = EntryId(max(newest.ms, cause.id.ms), newest.seq + 1)
-        entry = encode(event, cause=cause.place)
-        if len(entry.data) > ENTRY_BYTES_MAX:
-            raise OversizedEntry(
-                f"{entry.type}: {len(entry.data)} bytes, at most {ENTRY_BYTES_MAX}"
-            )
-        batch.add(Output(id_, entry))
+        batch.add(Output(id_, output))
 
     def _bury(self, entry: Entry, error: BaseException | str, batch: Batch, *, halts: bool) -> None:
         """HandlerFailed in place of what the entry would have led to; where it may not be
@@ -261,27 +233,8 @@ class Deriving:
         self.handler = made
 
 
-def check_derivable(event: object) -> None:
-    """Raises TypeError for what no reader of the log would understand."""
-    if isinstance(event, Event):
-        if EVENT_TYPES.get(event.TYPE) is not type(event):
-            raise TypeError(
-                f"{type(event).__name__} is no event of the log: its TYPE is not in EVENT_TYPES"
-            )
-    elif not isinstance(event, _PACKED):
-        raise TypeError(f"handle() gave {type(event).__name__}, which is no event")
-
-
 def _name(entry: Entry) -> str:
     try:
         return split_type(entry.type)[0]
     except UnknownEvent:
         return entry.type
-
-
-def _from_the_keyboard() -> bool:
-    """Whether an interrupt can be a person's: else the handler raised it."""
-    return (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from consumers.failures.failure import ERROR_CHARS_MAX, failure
 from events.codec import encode
 from events.log import Entry, NewEntry
-from events.operations import HandlerFailed
 
-ERROR_CHARS_MAX = 500
+__all__ = ["ERROR_CHARS_MAX", "dead_letter"]
 
 
-def dead_letter(group: str, version: str, entry: Entry, reason: str) -> NewEntry:
+def dead_letter(group: str, version: str, entry: Entry, reason: BaseException | str) -> NewEntry:
     """HandlerFailed for `entry`, in the group's critical lane."""
-    failed = HandlerFailed(
-        event_time_ms=entry.id.ms,
-        group=group,
-        place=entry.place,
-        entry_type=entry.type,
-        error=reason[:ERROR_CHARS_MAX],
-        code_version=version,
-    )
+    failed = failure(entry, reason, group=group, version=version, halts=False)
     return encode(failed, cause=entry.place)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from consumers.failures.failure import told
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
+from consumers.runtime.outputs import HANDLER_ERRORS, is_of_a_person, outputs_of
 from consumers.runtime.state import State
 from consumers.sinks import Batch, Refused, Sink, SinkGroup
 from consumers.sinks.letter import dead_letter
-from events.codec import AnyEvent, BadEvent, UnknownEvent, decode, encode
+from events.codec import AnyEvent, BadEvent, UnknownEvent, decode
 from events.log import Entry, LogError, Slot
 from events.unordered import Derived
 
@@ -64,11 +66,11 @@ class _Derives:
             if not _wanted(entry, self._group.handler.types):
                 continue
             try:
-                event = decode(entry)
-                outputs = [encode(one, cause=entry.place) for one in self._handler.handle(event)]
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                outputs = [dead_letter(name, version, entry, reason)]
+                outputs = outputs_of(self._handler, decode(entry), entry)
+            except HANDLER_ERRORS as error:
+                if is_of_a_person(error):
+                    raise
+                outputs = [dead_letter(name, version, entry, error)]
                 done.failed += 1
             if len(self._handler.state):
                 raise KeepsState(
@@ -126,7 +128,7 @@ class _Writes:
                 try:
                     events.append(decode(entry))
                 except (UnknownEvent, BadEvent) as error:
-                    self._bury(entry, f"{type(error).__name__}: {error}", done)
+                    self._bury(entry, told(error), done)
                     continue
             wanted.append(entry)
         return wanted, events

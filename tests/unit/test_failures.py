@@ -15,11 +15,11 @@ from consumers.failures.failure import failure, tidy, told
 from consumers.failures.letters import Letter, answer_to, letters, task_slots
 from consumers.failures.quarantine import ALONE_MAX, Suspicion, Trial
 from consumers.failures.request import Action, BadRequest, Request, halted_at, parse_place
-from consumers.runtime import deriving
-from consumers.runtime.deriving import OUTPUTS_PER_ENTRY_MAX
+from consumers.runtime import outputs
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Order
 from consumers.runtime.journal import Deed, JournalStep, Note
+from consumers.runtime.outputs import OUTPUTS_PER_ENTRY_MAX
 from consumers.runtime.task import Step, TaskRun
 from events.codec import AnyEvent, decode, encode
 from events.event import Event
@@ -200,7 +200,7 @@ def test_an_interrupt_that_nobody_pressed_is_a_failure_of_the_handler(
     task = owned(log)
     with pytest.raises(KeyboardInterrupt):
         task.step()
-    monkeypatch.setattr(deriving.signal, "getsignal", lambda number: lambda *_: number)
+    monkeypatch.setattr(outputs.signal, "getsignal", lambda number: lambda *_: number)
     assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     run(owned(log))
     assert counts(log) == [1]

@@ -1,1 +1,1 @@
-"""Consumer groups under every fault that can be injected on one machine."""
+"""Consumer groups over a log in memory, and one on a server, under faults at every call."""

@@ -6,9 +6,12 @@ comparing outputs compares the whole history.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -73,6 +76,23 @@ class ChainOfAll(Chain):
     """The same in one task over all partitions: ids do not order those."""
 
     tasks: ClassVar[int | None] = 1
+
+
+class Fainting(Chain):
+    """Stands still within a batch, as SIGSTOP makes it, once per file and place named."""
+
+    faint_file: str = ""
+    faint_every: int = 500
+
+    def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
+        yield from super().handle(event)
+        number = told_by(event)[1]
+        if self.faint_file and number % self.faint_every == self.faint_every - 1:
+            try:
+                Path(f"{self.faint_file}.{number}").touch(exist_ok=False)
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def told_by(event: AnyEvent) -> tuple[str, int, str]:

@@ -1,12 +1,13 @@
 """Groups as processes against a real server, under kill -9, pauses, restarts and bad networks.
 
-pytest tests/simulation/groups/test_process_crashes.py --seed 7
-pytest -m slow tests/simulation/groups/test_process_crashes.py -k thousand
+pytest tests/simulation/processes/test_process_crashes.py --seed 7
+pytest -m slow tests/simulation/processes/test_process_crashes.py -k thousand
 """
 
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +21,17 @@ from consumers.runtime.handler import Handler
 from events.log import NewEntry
 from tests.conftest import Seeds
 from tests.servers import RedisServer, fault_proxy, redis_binaries, wait_until
-from tests.simulation.groups.chains import KEYS, Chain, ChainByPriority, ChainOfAll, some_ticks
-from tests.simulation.groups.nemesis import Nemesis, begun
-from tests.simulation.groups.process_world import ProcessWorld
+from tests.simulation.groups.chains import (
+    KEYS,
+    Chain,
+    ChainByPriority,
+    ChainOfAll,
+    Fainting,
+    some_ticks,
+)
+from tests.simulation.processes.faketime import FAKETIME, HOUR_S, jump, preload
+from tests.simulation.processes.nemesis import Nemesis, begun
+from tests.simulation.processes.process_world import LEASE_S, ProcessWorld
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="SIGSTOP and SIGKILL: Windows has no such signals"
@@ -58,13 +67,15 @@ def made(tmp_path: Path) -> Iterator[MakeWorld]:
         yield make
 
 
-def survives(world: ProcessWorld, nemesis: Nemesis) -> None:
+def survives(world: ProcessWorld, nemesis: Nemesis, *, replay: bool = False) -> None:
     """Everything fed was handled once, in order, and everything derived is as if nothing had
-    happened."""
+    happened. With `replay`, the program's own check must agree."""
     world.drain()
     told = (world.seed, dict(nemesis.struck), world.feed.entries)
     assert world.differences() == [], told
     sys.stdout.write(f"\nseed, faults, entries: {told}\n")
+    if replay:
+        assert world.replayed() == "", told
     for worker in list(world.workers):
         world.end(worker)
     assert world.owners() == 0, "workers that ended on request hold nothing"
@@ -79,7 +90,7 @@ def test_kills_pauses_and_a_bad_network_change_nothing(made: MakeWorld, seeds: S
     random.Random(seeds.first).shuffle(some)
     for name in some:
         nemesis.strike(name)
-        nemesis.rest(0.1, 0.5)
+        nemesis.rest(0.1, 0.4)
     survives(world, nemesis)
 
 
@@ -100,6 +111,41 @@ def test_every_fault_many_times_changes_nothing(
     for name in faults:
         nemesis.strike(name)
         nemesis.rest(0.2, 1.5)
+    survives(world, nemesis, replay=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc who stands still")
+def test_workers_that_stand_still_between_handling_and_commit_are_fenced(
+    made: MakeWorld, seeds: Seeds, tmp_path: Path
+) -> None:
+    """Stopped inside a batch, woken when another has handled it: the late commit is refused."""
+    more = ("--set", f"faint_file={tmp_path}/faint")
+    world = made(Fainting, seeds.first, more=more)
+    begun(world, workers=3)
+    woken = 0
+    while woken < 5:
+        wait_until(lambda: bool(world.stopped()), timeout_s=60, what=f"fainting: {world.told()}")
+        time.sleep(2 * LEASE_S)
+        for worker in world.stopped():
+            worker.send_signal(signal.SIGCONT)
+            woken += 1
+    survives(world, Nemesis(world, seeds.first))
+    assert "fenced" in world.everything_told()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime (apt install libfaketime)")
+def test_the_clock_of_workers_means_nothing(made: MakeWorld, seeds: Seeds, tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    jump(clock, 0)
+    world = made(ChainByPriority, seeds.first, variables=preload(clock))
+    nemesis = Nemesis(world, seeds.first)
+    begun(world, workers=3)
+    for by_s in (HOUR_S, -HOUR_S, 0):
+        jump(clock, by_s)
+        nemesis.rest(0.5, 1.0)
+        nemesis.strike("kill a worker")
     survives(world, nemesis)
 
 

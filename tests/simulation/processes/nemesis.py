@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from events.redis import open_log
 from tests.servers import FaultProxy, wait_until
-from tests.simulation.groups.process_world import LEASE_S, ProcessWorld
+from tests.simulation.processes.process_world import LEASE_S, ProcessWorld
 
 REPLY_TIMEOUT_S = 5.0
 SPINS_PER_MS = 10_000
@@ -140,4 +140,9 @@ def begun(world: ProcessWorld, workers: int) -> None:
     world.feed.start()
     for _ in range(workers):
         world.start_worker()
-    wait_until(lambda: world.commits() > 0, timeout_s=60, what=f"a commit: {world.told()}")
+
+    def derives() -> bool:
+        world.tend()
+        return world.commits() > 0
+
+    wait_until(derives, timeout_s=60, what="a first commit")

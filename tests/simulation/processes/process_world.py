@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ LEASE_S = 0.6
 DRAIN_S = 90.0
 MIRROR_S = 30.0
 PAGE = 10_000
+REPOSITORY = str(Path(__file__).parents[3])
 
 MakeEntries = Callable[[random.Random, int], list[NewEntry]]
 
@@ -119,6 +120,10 @@ class ProcessWorld:
     batch: int = 50
     feed_every_s: float = 0.004
     make: MakeEntries = single_entries
+    more: Sequence[str] = ()
+    """Further options of each worker."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of its environment."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     started: int = 0
     _paused: dict[int, float] = field(default_factory=dict)
@@ -138,13 +143,14 @@ class ProcessWorld:
             **{name: text for name, text in os.environ.items() if "MT5" not in name},
             "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "BRIDGE_STATE_DIR": str(self.folder / "state"),
-            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "PYTHONPATH": REPOSITORY,
             "PYTHONHASHSEED": str(self.started),
+            **self.variables,
         }
         command = [
             sys.executable, "-m", "bridgectl", "consume", "--as-worker", str(self.started),
             "--group", GROUP, "--handler", f"{self.handler.__module__}:{self.handler.__name__}",
-            "--lease", str(LEASE_S), "--batch", str(self.batch),
+            "--lease", str(LEASE_S), "--batch", str(self.batch), *self.more,
         ]  # fmt: skip
         with (self.folder / "workers.err").open("ab") as errors:
             self.workers.append(
@@ -174,6 +180,26 @@ class ProcessWorld:
         finally:
             worker.kill()
             worker.wait()
+
+    def stopped(self) -> list[subprocess.Popen[bytes]]:
+        """Those that stand still, whoever stopped them."""
+        return [
+            worker
+            for worker in self.workers
+            if Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        ]
+
+    def replayed(self) -> str:
+        """What `replay --verify` says of the group: empty when every byte is derived again."""
+        path = f"{self.handler.__module__}:{self.handler.__name__}"
+        done = subprocess.run(
+            [sys.executable, "-m", "bridgectl", "replay", "--verify", "--group", GROUP,
+             "--handler", path, "--json"],
+            env={**os.environ, "REDIS_URL": self.server.url, "PYTHONPATH": REPOSITORY,
+                 "BRIDGE_STATE_DIR": str(self.folder / "state")},
+            cwd=self.folder, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        return "" if done.returncode == 0 else f"{done.returncode}: {done.stdout} {done.stderr}"
 
     def takes_part(self, worker: subprocess.Popen[bytes]) -> bool:
         """Whether it is up; one that pauses, or met the server away, is so a little later."""
@@ -213,7 +239,10 @@ class ProcessWorld:
         return sum(bool(one.token) for one in self.log.tasks.look([s.slot for s in self.specs]))
 
     def told(self) -> str:
-        return (self.folder / "workers.err").read_text()[-4000:]
+        return self.everything_told()[-4000:]
+
+    def everything_told(self) -> str:
+        return (self.folder / "workers.err").read_text()
 
     def drain(self) -> None:
         """Stop the feed and wait until everything was read and is shown so."""

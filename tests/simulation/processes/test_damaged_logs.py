@@ -21,6 +21,7 @@ from tests.conftest import Seeds
 from tests.servers import RedisServer, redis_binaries, wait_until
 from tests.simulation.groups.chains import Chain, ChainByPriority, some_entry
 from tests.simulation.groups.checker import Evidence, differences
+from tests.simulation.processes.faketime import FAKETIME, HOUR_S, jump, preload
 
 pytestmark = pytest.mark.skipif(
     not redis_binaries(), reason="no Redis binary comes from pip for this system"
@@ -30,8 +31,6 @@ SOURCE = Slot(NAMESPACE, "source", 0)
 LEASE_S = 0.5
 TAIL_BYTES = 15_000
 """More than two commits of ten entries take in the file."""
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-HOUR_S = 3_600
 
 
 class Bench:
@@ -90,10 +89,10 @@ def evidence(log: RedisLog, group: Group, spec: TaskSpec) -> Evidence:
 
 @contextmanager
 def served(
-    folder: Path, *options: str, preload: dict[str, str] | None = None
+    folder: Path, *options: str, variables: dict[str, str] | None = None
 ) -> Iterator[RedisLog]:
     server = RedisServer(next(iter(redis_binaries().values())), folder, list(options))
-    with environment(preload or {}):
+    with environment(variables or {}):
         server.start()
     log = open_log(server.url)
     try:
@@ -220,21 +219,13 @@ def test_a_server_emptied_by_hand_begins_anew(redis_log: RedisLog) -> None:
     assert bench.differences(complete=True) == []
 
 
-def jump(file: Path, by_s: int) -> None:
-    file.write_text(f"{by_s:+d}")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime (apt install libfaketime)")
 def test_a_clock_that_jumps_an_hour_changes_nothing(tmp_path: Path) -> None:
     """Ids go on, and a dead owner is replaced in time, whatever the server's clock shows."""
     clock = tmp_path / "clock"
-    preload = {
-        "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
     jump(clock, 0)
-    with served(tmp_path, preload=preload) as log:
+    with served(tmp_path, variables=preload(clock)) as log:
         bench = Bench(log, Chain, 1)
         ahead_s = []
         for by_s in (0, HOUR_S, -HOUR_S, 0):

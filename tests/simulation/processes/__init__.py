@@ -1,0 +1,1 @@
+"""Groups as processes against real servers, under faults of every kind."""

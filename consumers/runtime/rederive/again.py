@@ -12,8 +12,6 @@ from events.log import BEGIN, Entry, EntryId, Log, Stream
 from events.operations import HandlerFailed
 from events.tasks import Output
 
-LEFT_OUT = frozenset({Deed.SKIPPED, Deed.QUARANTINED})
-
 
 class Witness(Protocol):
     """Sees what is derived again, and tells what people or accidents added to it at the time."""
@@ -59,10 +57,9 @@ class Again:
 
     def take(self, turn: Turn) -> None:
         """Derive what follows from a turn. Raises ReplayImpossible."""
-        left_out = {note.place for note in turn.notes if note.deed in LEFT_OUT}
         quarantined = {note.place for note in turn.notes if note.deed is Deed.QUARANTINED}
         self._given()
-        self._handle([entry for entry in turn.entries if entry.place not in left_out])
+        self._handle(turn.entries)
         self.entries += len(turn.entries)
         for note in turn.notes:
             if note.deed is not Deed.HALTED or note.place not in quarantined:

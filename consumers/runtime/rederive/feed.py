@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.handler import Order
-from consumers.runtime.journal import JournalStep, Note
+from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.reading import SORTS
 from events.log import BEGIN, Entry, EntryId, Log, LogError, Slot, Stream
 from events.offset import Offset
@@ -18,6 +18,7 @@ from events.tasks import TaskRecord
 PAGE_ENTRIES = 1_000
 TURN_ENTRIES_MAX = 500
 JOURNAL_PAGE = 1_000
+LEFT_OUT = frozenset({Deed.SKIPPED, Deed.QUARANTINED})
 
 
 class ReplayImpossible(LogError):
@@ -25,7 +26,8 @@ class ReplayImpossible(LogError):
 
 
 class Turn(NamedTuple):
-    """Entries in the order of handling, then what was done beside reading on.
+    """Entries in the order of handling (none that was passed over unhandled), then what was done
+    beside reading on.
 
     `ends` are those of its journal row; with notes they name every input.
     """
@@ -117,7 +119,7 @@ class Feeds:
             if self._journals:
                 yield Turn(self._batch(row.step), row.step.notes, row.step.ends)
             elif row.step.notes:
-                yield from self._in_log_order(row.step.ends)
+                yield from self._in_log_order(row.step.ends, left_out(row.step.notes))
                 yield Turn([], row.step.notes, row.step.ends)
         if not self._journals:
             yield from self._in_log_order(self._ends)
@@ -125,15 +127,21 @@ class Feeds:
 
     def _batch(self, step: JournalStep) -> list[Entry]:
         found = {stream: list(self._feed(stream).up_to(end)) for stream, end in step.ends.items()}
-        return SORTS[self._order]({stream: entries for stream, entries in found.items() if entries})
+        ordered = SORTS[self._order]({s: entries for s, entries in found.items() if entries})
+        passed_over = left_out(step.notes)
+        return [e for e in ordered if e.place not in passed_over] if passed_over else ordered
 
-    def _in_log_order(self, ends: Mapping[Stream, EntryId]) -> Iterator[Turn]:
+    def _in_log_order(
+        self, ends: Mapping[Stream, EntryId], passed_over: Collection[str] = ()
+    ) -> Iterator[Turn]:
         merged = heapq.merge(
             *(self._feed(stream).up_to(end) for stream, end in sorted(ends.items())),
             key=lambda entry: (entry.id, entry.stream),
         )
         batch: list[Entry] = []
         for entry in merged:
+            if passed_over and entry.place in passed_over:
+                continue
             batch.append(entry)
             if len(batch) >= TURN_ENTRIES_MAX:
                 yield Turn(batch)
@@ -159,6 +167,11 @@ class Feeds:
                     f"{stream}: {found} entries are kept of the {wanted} that were handled "
                     "since then; the others were trimmed or lost"
                 )
+
+
+def left_out(notes: Collection[Note]) -> frozenset[str]:
+    """Entries that offsets were moved over without handling them."""
+    return frozenset(note.place for note in notes if note.deed in LEFT_OUT)
 
 
 def rows(log: Log, slot: Slot, *, after: int = 0, until: int | None = None) -> Iterator[Row]:

@@ -92,6 +92,19 @@ class Request:
         )
 
 
+def unread(request: str, group: str, why: str, *, at_ms: int) -> OperatorAnswered:
+    """The answer to a request that cannot be read."""
+    return OperatorAnswered(
+        event_time_ms=at_ms,
+        group=group,
+        request=request,
+        action="",
+        place="",
+        outcome=Outcome.REFUSED.value,
+        detail=f"no request that this program understands: {why}",
+    )
+
+
 def parse_place(place: str) -> tuple[Stream, EntryId]:
     """Read `{NS:WRITER:N}:LANE@MS-SEQ`. Raises ValueError."""
     stream, at, id_ = place.rpartition("@")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consumers.failures.letters import entry_at, why_not_open
+from consumers.failures.inbox import why_refused
+from consumers.failures.letters import entry_at
 from consumers.failures.quarantine import Suspicion
 from consumers.failures.request import (
     Action,
@@ -16,15 +16,11 @@ from consumers.failures.request import (
     halted_at,
     missing,
     parse_place,
+    unread,
 )
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.journal import Deed, Note
 from events.log import Claim, Entry, EntryId, Lane, Log, Stream
-from events.operations import OperatorAnswered
-from events.tasks import TaskRecord
-
-LOOK_S = 1.0
-"""How often a task looks for requests."""
 
 
 @dataclass(slots=True)
@@ -39,35 +35,9 @@ class Carried:
 class Requests:
     """The requests of one task. Each is carried out in a commit of its own that answers it."""
 
-    def __init__(
-        self,
-        log: Log,
-        claim: Claim,
-        record: TaskRecord,
-        deriving: Deriving,
-        suspicion: Suspicion,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, log: Log, claim: Claim, deriving: Deriving, suspicion: Suspicion) -> None:
         self._log, self._claim = log, claim
         self._deriving, self._suspicion = deriving, suspicion
-        self._monotonic = monotonic
-        self._waiting = dict(record.requests)
-        self._looked_at = monotonic()
-
-    def next(self) -> tuple[str, bytes] | None:
-        """The next request, if there is one. Looks into the log about once a second."""
-        now = self._monotonic()
-        if not self._waiting and now - self._looked_at >= LOOK_S:
-            self._looked_at = now
-            self._waiting = dict(self._log.tasks.requests(self._claim.slot))
-        for name, asked in sorted(self._waiting.items()):
-            return name, asked
-        return None
-
-    def done(self, request: str) -> None:
-        """Its answer is committed."""
-        self._waiting.pop(request, None)
 
     def carry_out(
         self, asked: tuple[str, bytes], *, halted: str, ends: Mapping[Stream, EntryId]
@@ -80,15 +50,9 @@ class Requests:
         except BadRequest as error:
             self._refuse_unread(carried, str(error))
             return carried
-        stream, id_ = parse_place(request.place)
         if halted_at(halted) == request.place:
             return self._halted(request, carried, ends)
-        if stream not in ends:
-            why = f"{stream} is no input of {self._deriving.group.name}"
-        elif id_ > ends[stream]:
-            why = "it was not read yet"
-        else:
-            why = why_not_open(self._log, self._claim.slot, request.place)
+        why = why_refused(self._log, self._claim.slot, request, ends)
         entry = None if why else entry_at(self._log, request.place)
         if why:
             self._answer(carried, request, Outcome.REFUSED, Deed.REFUSED, detail=why)
@@ -157,15 +121,8 @@ class Requests:
         carried.batch.notes.append(Note(deed, request.place, answer.model_dump_json()))
 
     def _refuse_unread(self, carried: Carried, why: str) -> None:
-        answer = OperatorAnswered(
-            event_time_ms=self._deriving.newest.ms,
-            group=self._deriving.group.name,
-            request=carried.request,
-            action="",
-            place="",
-            outcome=Outcome.REFUSED.value,
-            detail=f"no request that this program understands: {why}",
-        )
-        own = Entry(self._claim.slot.stream(Lane.CRITICAL), self._deriving.newest, "", "", b"")
+        newest = self._deriving.newest
+        answer = unread(carried.request, self._deriving.group.name, why, at_ms=newest.ms)
+        own = Entry(self._claim.slot.stream(Lane.CRITICAL), newest, "", "", b"")
         self._deriving.derive(answer, own, carried.batch)
         carried.batch.notes.append(Note(Deed.REFUSED, "", answer.model_dump_json()))

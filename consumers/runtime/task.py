@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from consumers.failures.inbox import Inbox
 from consumers.failures.quarantine import Suspicion
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
@@ -61,9 +62,8 @@ class TaskRun:
         self._mirrored: dict[Stream, Offset] = {}
         self._mirrors = 0
         self._suspicion = Suspicion(record)
-        self._requests = Requests(
-            log, claim, record, self._deriving, self._suspicion, monotonic=monotonic
-        )
+        self._inbox = Inbox(log, record, monotonic=monotonic)
+        self._requests = Requests(log, claim, self._deriving, self._suspicion)
         self._begun_late = set(self._offsets.keys() - self._durable.keys())
         self._commits = record.commits
         self._snapshots = Snapshots(
@@ -88,7 +88,7 @@ class TaskRun:
         """
         if waits_for_choice(self.halted):  # whatever it wrote now would pass for our own
             return Step(halted=self.halted)
-        asked = self._requests.next()
+        asked = self._inbox.next()
         if asked is not None:
             return self._carry_out(asked)
         if self.halted:
@@ -118,7 +118,7 @@ class TaskRun:
     def _carry_out(self, asked: tuple[str, bytes]) -> Step:
         carried = self._requests.carry_out(asked, halted=self.halted, ends=self.ends)
         self._commit(carried.moved, carried.batch, answered=(carried.request,))
-        self._requests.done(carried.request)
+        self._inbox.done(carried.request)
         self._suspicion.passed(carried.moved)
         batch = carried.batch
         return Step(len(carried.moved), len(batch.outputs), batch.failed, batch.halted)

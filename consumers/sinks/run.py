@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from consumers.failures.inbox import Inbox
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
 from consumers.runtime.task import Step
 from consumers.sinks.letter import ERROR_CHARS_MAX, dead_letter
+from consumers.sinks.requests import carried_out
 from consumers.sinks.sink import Batch, Refused, Sink, offsets_text, parsed_offsets
 from events import continuity
 from events.codec import AnyEvent, BadEvent, UnknownEvent, decode
@@ -74,6 +76,7 @@ class SinkRun:
         self._own_text = ""
         self._mirrored: dict[Stream, Offset] = {}
         self._opened = False
+        self._inbox = Inbox(log, record, monotonic=monotonic)
         self._waits = self._fresh_waits()
         self._again_at = monotonic()
 
@@ -93,13 +96,18 @@ class SinkRun:
 
     def step(self, *, urgent: Callable[[], bool] = lambda: False) -> Step:
         """Read, write and commit one batch; nothing happens while the sink is down."""
-        if self.halted or self._monotonic() < self._again_at:
+        if self._monotonic() < self._again_at:
             return Step(halted=self.halted)
+        if self.halted:
+            refused = self._inbox.next()
+            return Step(halted=self.halted) if refused is None else self._carry_out(refused)
         try:
             if not self._opened:
                 self._open()
             if self.halted:
                 return Step(halted=self.halted)
+            if (asked := self._inbox.next()) is not None:
+                return self._carry_out(asked)
             entries = self._reading.batch(self._ends)
             step = self._write(entries) if entries else Step()
         except LogError:
@@ -186,6 +194,30 @@ class SinkRun:
         self._commit(moves, outputs)
         return Step(len(entries), len(outputs), len(readable.dead), self.halted)
 
+    def _carry_out(self, asked: tuple[str, bytes]) -> Step:
+        """What an operator asked about an entry that was passed over."""
+        done = carried_out(
+            self._log, self.spec.slot, asked,
+            newest=self._newest, ends=self._ends, version=self._sink.version,
+            write=self._write_again, halted=self.halted,
+        )  # fmt: skip
+        self._commit({}, done.outputs, answered=(done.request,))
+        self._inbox.done(done.request)
+        return Step(0, len(done.outputs), done.failed, self.halted)
+
+    def _write_again(self, entry: Entry) -> str:
+        """One entry, long passed over; the offset stays. Why the sink refuses it, or ""."""
+        readable = self._readable([entry])
+        if readable.dead:
+            return readable.dead[0][1]
+        if readable.entries:
+            text = offsets_text(self._offsets) if self._own is None else self._own_text
+            try:
+                self._sink.write(self._batch(readable.entries, readable.events, text, text))
+            except Refused as refused:
+                return refused.reason
+        return ""
+
     def _readable(self, entries: Sequence[Entry]) -> _Readable:
         found = _Readable()
         for entry in entries:
@@ -227,7 +259,13 @@ class SinkRun:
     ) -> Batch:
         return Batch(self.spec.slot, entries, events, before, after)
 
-    def _commit(self, moves: Mapping[Stream, Offset], outputs: Sequence[Output]) -> None:
+    def _commit(
+        self,
+        moves: Mapping[Stream, Offset],
+        outputs: Sequence[Output],
+        *,
+        answered: Sequence[str] = (),
+    ) -> None:
         changes = {
             stream: OffsetChange(self._durable.get(stream, Offset()), offset)
             for stream, offset in moves.items()
@@ -236,7 +274,7 @@ class SinkRun:
         self._log.tasks.commit(
             Commit(
                 self.claim, self._newest, changes, known, outputs=outputs,
-                version=self._sink.version, halted=self.halted,
+                version=self._sink.version, halted=self.halted, answered=answered,
             )
         )  # fmt: skip
         self._known = self._own_text

@@ -21,6 +21,8 @@ from consumers.runtime.handler import Handler, Order
 from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.outputs import OUTPUTS_PER_ENTRY_MAX
 from consumers.runtime.task import Step, TaskRun
+from consumers.sinks import Batch as SinkBatch
+from consumers.sinks import Refused, Sink, SinkGroup, SinkRun
 from events.codec import AnyEvent, decode, encode
 from events.event import Event
 from events.log import BEGIN, Claim, Entry, EntryId, Lane, LogUnavailable, NewEntry, Slot
@@ -649,3 +651,100 @@ def test_notes_of_requests_tell_the_answer() -> None:
     newest = log.newest(TASK.stream(Lane.CRITICAL))[0]
     assert note == Note(Deed.SETTLED, note.place, newest.data.decode())
     assert json.loads(note.told)["outcome"] == "dropped"
+
+
+# --- sinks ---------------------------------------------------------------------------------------
+
+
+class Picky(Sink):
+    """Refuses gaps while `refuses`; is down while `down`. Keeps what it wrote, and its offset."""
+
+    refuses: ClassVar[bool] = True
+    down: ClassVar[bool] = False
+    written: ClassVar[list[str]] = []
+    kept: ClassVar[str] = ""
+
+    def offset_of(self, task: Slot) -> str:
+        return self.kept
+
+    def write(self, batch: SinkBatch) -> None:
+        if self.down:
+            raise ConnectionError("down")
+        if self.refuses:
+            for entry in batch.entries:
+                if entry.type.startswith(GapHealed.TYPE):
+                    raise Refused(entry, "no gaps here")
+        assert batch.before == self.kept
+        type(self).kept = batch.after
+        self.written.extend(entry.place for entry in batch.entries)
+
+
+def sink_run(log: MemoryLog, **more: Any) -> SinkRun:
+    group = SinkGroup("counted", Picky)
+    [spec] = group.specs(log)
+    taken = log.tasks.acquire(spec.slot, "me", seen=log.tasks.look([spec.slot])[0].token)
+    assert taken is not None
+    return SinkRun(log, Picky(), spec, *taken, **more)
+
+
+@pytest.fixture
+def picky(monkeypatch: pytest.MonkeyPatch) -> type[Picky]:
+    for name, value in (("refuses", True), ("down", False), ("written", []), ("kept", "")):
+        monkeypatch.setattr(Picky, name, value)
+    return Picky
+
+
+def test_what_a_sink_refused_can_be_written_later_or_dropped(picky: type[Picky]) -> None:
+    log, claim = world()
+    log.append(claim, [clock(), gap("x"), clock(), gap("y")])
+    task = sink_run(log)
+    while task.step().entries:
+        pass
+    first, second = letters(log, [TASK])
+    assert first.failed.error == "no gaps here"
+    ask(log, "retry", first.failed.place)
+    assert sink_run(log).step().failed == 1
+    picky.refuses = False
+    ask(log, "retry", first.failed.place, name="r2")
+    ask(log, "drop", second.failed.place, name="r3")
+    ask(log, "retry", f"{NORMAL}@1000-0", name="r4")
+    task = sink_run(log)
+    for _ in range(3):
+        task.step()
+    assert [outcome for outcome, _ in answers(log)] == ["failed", "handled", "dropped", "refused"]
+    assert picky.written.count(first.failed.place) == 1
+    assert len(picky.written) == 3
+    assert letters(log, [TASK]) == []
+    assert log.tasks.requests(TASK) == {}
+    assert sink_run(log).step() == Step()
+
+
+def test_a_sink_that_is_down_answers_when_it_is_up(picky: type[Picky]) -> None:
+    now = 0.0
+    log, claim = world()
+    log.append(claim, [gap("x")])
+    sink_run(log).step()
+    [letter] = letters(log, [TASK])
+    picky.down, picky.refuses = True, False
+    ask(log, "retry", letter.failed.place)
+    task = sink_run(log, monotonic=lambda: now)
+    assert task.step() == Step()
+    assert "down" in task.waiting
+    picky.down = False
+    now += 60.0
+    task.step()
+    assert answers(log) == [("handled", "")]
+    assert picky.written == [letter.failed.place]
+
+
+def test_a_halted_sink_refuses_requests(picky: type[Picky]) -> None:
+    log, claim = world()
+    log.append(claim, [gap("x")])
+    task = sink_run(log)
+    task.step()
+    task.halt("the log is another one")
+    ask(log, "drop", letters(log, [TASK])[0].failed.place)
+    sink_run(log).step()
+    [(outcome, detail)] = answers(log)
+    assert outcome == "refused"
+    assert "the log is another one" in detail

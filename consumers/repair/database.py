@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from consumers.repair.again import RESENT_MS_MAX, Again
-from consumers.repair.common import (
+from consumers.repair.kept import keep
+from consumers.repair.parting import (
     begins_anew,
     counted,
     entries_after,
     last_common,
     stored_after,
 )
-from consumers.repair.kept import keep
 from consumers.repair.plan import Done, Plan
 from events.continuity import Continuity, Finding, look
 from events.log import BEGIN, Entry, EntryId, Log

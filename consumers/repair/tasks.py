@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from consumers.repair.common import counted, entries_after
+from consumers.repair.parting import counted, entries_after
 from consumers.repair.plan import Done, Plan
 from events.continuity import Continuity, Finding, findings
 from events.log import BEGIN, OPERATOR, SOURCE, Log, LogError, Slot, Stream

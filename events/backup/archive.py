@@ -96,7 +96,9 @@ class Archive:
             self.manifest: Mapping[str, Any] = json.loads(self._zip.read(MANIFEST))
             self.members: Mapping[str, Mapping[str, Any]] = self.manifest["members"]
             number = self.manifest["format"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise ArchiveDamaged(f"{path} cannot be read: {error.strerror or error}") from error
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ArchiveDamaged(
                 f"{path} is no backup, or was cut off: {error}; take another copy"
             ) from error

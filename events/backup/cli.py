@@ -61,7 +61,7 @@ def backup(target: Path | None, as_json: bool) -> None:
 
 
 @click.command("restore")
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder for data and logs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def restore_command(source: Path, state_dir: Path | None, as_json: bool) -> None:

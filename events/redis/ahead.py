@@ -33,6 +33,10 @@ class RedisAskedRead:
                 self.drop()
                 raise
 
+    def ready(self) -> bool:
+        with self._calls():
+            return bool(self._connection.can_read(0))
+
     def take(self) -> Found:
         connection, self._connection = self._connection, None
         with self._calls():

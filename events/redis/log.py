@@ -234,12 +234,12 @@ class RedisLog:
         return _found(after, reply)
 
     def read_ahead(
-        self, after: Mapping[Stream, EntryId], *, count_max: int
+        self, after: Mapping[Stream, EntryId], *, count_max: int, block_ms: int = 0
     ) -> RedisAskedRead | None:
         """See `events.ahead.ReadsAhead`. A cluster's streams lie on several connections."""
         if self._cluster or not after:
             return None
-        command, streams = _xread(after, count_max), tuple(after)
+        command, streams = _xread(after, count_max, min(block_ms, BLOCK_MS_MAX)), tuple(after)
         return RedisAskedRead(
             self.client, command, lambda reply: _found(streams, reply), self._calls
         )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
+from events.ahead import AskedRead, ReadsAhead
 from events.log import (
     BEGIN,
     END,
@@ -89,6 +90,17 @@ class WholeLog:
             return {stream: entries for stream, entries in found.items() if entries}
         raise _restless(after)
 
+    def read_ahead(
+        self, after: Mapping[Stream, EntryId], *, count_max: int, block_ms: int = 0
+    ) -> AskedRead | None:
+        """See `events.ahead.ReadsAhead`; what lies on disk cannot be asked for in advance."""
+        if not isinstance(self.bare, ReadsAhead):
+            return None
+        if any(at < self._mark(stream) for stream, at in after.items()):
+            return None
+        asked = self.bare.read_ahead(after, count_max=count_max, block_ms=block_ms)
+        return None if asked is None else _CheckedRead(self, asked, after, count_max)
+
     def between(
         self, stream: Stream, first: EntryId = BEGIN, last: EntryId = END, *, count_max: int
     ) -> list[Entry]:
@@ -139,6 +151,10 @@ class WholeLog:
     def _mark(self, stream: Stream) -> EntryId:
         """Entries up to this one lie in segments, as far as we know."""
         return self._spilled.get(stream, BEGIN)
+
+    def spilled_beyond(self, after: Mapping[Stream, EntryId]) -> bool:
+        """Whether entries that follow these may have left the log by now."""
+        return self._look(after, after)
 
     def _look(
         self,
@@ -219,6 +235,27 @@ class WholeLog:
 
     def close(self) -> None:
         self.bare.close()
+
+
+class _CheckedRead:
+    """A read that was asked for, made again when entries were spilled under it."""
+
+    def __init__(
+        self, log: WholeLog, asked: AskedRead, after: Mapping[Stream, EntryId], count_max: int
+    ) -> None:
+        self._log, self._asked, self._after, self._count_max = log, asked, after, count_max
+
+    def ready(self) -> bool:
+        return self._asked.ready()
+
+    def take(self) -> dict[Stream, list[Entry]]:
+        found = self._asked.take()
+        if self._log.spilled_beyond(self._after):
+            return self._log.read(self._after, count_max=self._count_max)
+        return found
+
+    def drop(self) -> None:
+        self._asked.drop()
 
 
 def _before(first: EntryId) -> EntryId:

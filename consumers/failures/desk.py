@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from consumers.failures.letters import Letter, answer_to, entry_at, letters, task_slots
 from consumers.failures.request import SETTLING, Action, Outcome, Request, halted_at
-from events.log import Entry, EntryId, Log, LogError
+from events.codec import encode
+from events.log import Entry, EntryId, Lane, Log, LogError
+from events.unordered import Derived
 from events.views import lines
 
 if TYPE_CHECKING:
@@ -138,27 +140,46 @@ class Desk:
         """Have something done about letters, and tell what came of it, in order."""
         for start in range(0, len(chosen), ASKED_MAX):
             asked = [
-                (one, self._ask(action, one.letter, by=by, reason=reason) if one.letter else None)
+                (one, self._asked(one, action, by=by, reason=reason))
                 for one in chosen[start : start + ASKED_MAX]
             ]
             until = self._monotonic() + wait_s
-            for one, request in asked:
-                if one.letter is not None and request is not None:
-                    yield self._answered(one, one.letter, *request, until)
+            for one, asked_or_done in asked:
+                if isinstance(asked_or_done, Answer):
+                    yield asked_or_done
                 else:
-                    yield self._decided_in_the_database(action, one)
+                    yield self._answered(one, *asked_or_done, until)
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
 
-    def _ask(self, action: Action, letter: Letter, *, by: str, reason: str) -> tuple[str, EntryId]:
-        """Leave a request; the answer comes behind the entry that is newest now."""
-        newest = self._log.tasks.peek(letter.slot).newest
+    def _asked(
+        self, one: Shown, action: Action, *, by: str, reason: str
+    ) -> Answer | tuple[Letter, str, EntryId]:
+        """Decide about a letter here, or leave a request with the task that owns it: its answer
+        comes behind the entry that is newest now."""
+        if one.letter is None:
+            return self._decided_in_the_database(action, one)
+        letter = one.letter
         id_ = f"{action.value}-{letter.name}"
         request = Request(id_, action, letter.failed.place, by, reason, self._now_ms())
+        record = self._log.tasks.peek(letter.slot)
+        if not record.commits:  # outputs without a commit: no task owns anything here
+            return self._decided_for_all(one, letter, request)
         self._log.tasks.ask(letter.slot, id_, request.to_bytes())
-        return id_, newest
+        return letter, id_, record.newest
+
+    def _decided_for_all(self, one: Shown, letter: Letter, request: Request) -> Answer:
+        """A group without order has consumers, but nobody who owns an entry."""
+        if request.action is Action.RETRY:
+            why = "the group runs --unordered, where nobody owns an entry: it can be dropped only"
+            return Answer(one, Outcome.REFUSED, why)
+        told = letter.slot.stream(Lane.CRITICAL)
+        cause = Entry(told, letter.id, "", "", b"")
+        answer = encode(request.answered(one.group, Outcome.DROPPED), cause=cause.place)
+        self._log.unordered.derive(letter.slot, [Derived(cause, [answer])])
+        return Answer(one, Outcome.DROPPED)
 
     def _answered(
         self, one: Shown, letter: Letter, request: str, after: EntryId, until: float

@@ -16,7 +16,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bridgectl
-from events.codec import decode, encode
+from consumers.failures.desk import Desk
+from consumers.failures.request import Action
+from consumers.runtime.group import Group
+from consumers.runtime.handler import Handler
+from consumers.unordered import Consumer
+from consumers.workers.taking import WorkerOptions
+from events.codec import AnyEvent, decode, encode
 from events.log import Lane, NewEntry, Slot
 from events.operations import ClockTick, GapHealed
 from events.postgres import connect
@@ -261,6 +267,23 @@ def test_a_sink_that_is_down_is_waited_for_and_told_of_once(bench: Bench) -> Non
     wait_until(lambda: "takes entries again" in bench.told(), what="it is said")
     assert bench.told().count("does not take entries") == 1
     assert bench.letters() == []
+
+
+def test_a_letter_of_a_group_without_order_can_be_dropped(redis_log: RedisLog) -> None:
+    class Stateless(Handler):
+        def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
+            raise ZeroDivisionError
+            yield event
+
+    redis_log.open_namespace("demo", 1)
+    claim = redis_log.claim(SOURCE, "test", alive_within_s=0.1)
+    redis_log.append(claim, [clock(), clock()])
+    Consumer(redis_log, Group("loose", Stateless), WorkerOptions(holder="me")).turn()
+    desk = Desk(redis_log, None, warn=pytest.fail)
+    first, second = desk.letters()
+    [answer] = desk.decide(Action.DROP, [first], by="ann", reason="odd", wait_s=1)
+    assert answer.settled
+    assert desk.letters() == [second]
 
 
 def test_what_the_database_could_not_take_can_be_stored_later(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from consumers.failures.desk import Desk, NoSuchLetter
 from consumers.failures.failure import failure, tidy, told
 from consumers.failures.letters import Letter, answer_to, letters, task_slots
 from consumers.failures.quarantine import ALONE_MAX, Suspicion, Trial
@@ -23,6 +24,8 @@ from consumers.runtime.outputs import OUTPUTS_PER_ENTRY_MAX
 from consumers.runtime.task import Step, TaskRun
 from consumers.sinks import Batch as SinkBatch
 from consumers.sinks import Refused, Sink, SinkGroup, SinkRun
+from consumers.unordered import Consumer
+from consumers.workers.taking import WorkerOptions
 from events.codec import AnyEvent, decode, encode
 from events.event import Event
 from events.log import BEGIN, Claim, Entry, EntryId, Lane, LogUnavailable, NewEntry, Slot
@@ -748,3 +751,75 @@ def test_a_halted_sink_refuses_requests(picky: type[Picky]) -> None:
     [(outcome, detail)] = answers(log)
     assert outcome == "refused"
     assert "the log is another one" in detail
+
+
+# --- the desk ------------------------------------------------------------------------------------
+
+
+def desk(log: MemoryLog, **more: Any) -> Desk:
+    return Desk(log, None, warn=lambda text: pytest.fail(text), now_ms=lambda: 5, **more)
+
+
+def test_the_desk_finds_letters_by_name_and_place_and_says_what_is_ambiguous() -> None:
+    log, claim = world()
+    log.append(claim, [gap("raise"), gap("raise")])
+    run(owned(log))
+    at = desk(log)
+    first, second = at.letters()
+    assert at.found([first.name[:4], second.place]) == [first, second]
+    assert first.as_json()["error"] == "ZeroDivisionError: cannot bear it"
+    for text in ("", first.name[:3], "0000", "{demo:source:0}:high@1-1"):
+        with pytest.raises(NoSuchLetter, match="dlq list"):
+            at.found([text])
+    assert desk(log, group="other").letters() == []
+    assert desk(log, namespaces=("demo",), group="counted").letters() == [first, second]
+
+
+def test_a_decision_waits_for_the_task_and_tells_what_came_of_it() -> None:
+    log, claim = world()
+    log.append(claim, [gap("raise"), gap("raise")])
+    run(owned(log))
+    clock_s = itertools.count()
+
+    def worker(_: float) -> None:
+        owned(log).step()
+
+    at = desk(log, monotonic=lambda: float(next(clock_s)), sleep=worker)
+    first, second = at.letters()
+    [failed] = at.decide(Action.RETRY, [first], by="ann", reason="", wait_s=10)
+    assert (failed.outcome, failed.settled) == ("failed", False)
+    [dropped] = at.decide(Action.DROP, [second], by="ann", reason="old", wait_s=10)
+    assert dropped.settled
+    assert "dropped" in dropped.told()
+    [first] = at.letters()
+    assert first.tries == 2
+    asleep = desk(log, monotonic=lambda: float(next(clock_s)), sleep=lambda _: None)
+    task = owned(log)
+    [silent] = asleep.decide(Action.RETRY, [first], by="ann", reason="", wait_s=3)
+    assert "no answer yet from me" in silent.detail
+    log.release(task.claim)
+    [nobody] = asleep.decide(Action.RETRY, [first], by="ann", reason="", wait_s=3)
+    assert "nobody runs group counted now" in nobody.detail
+    assert nobody.as_json()["outcome"] is None
+
+
+def test_letters_of_a_group_without_order_can_be_dropped_only() -> None:
+    log, claim = world()
+    log.append(claim, [gap("raise"), clock(), gap("raise")])
+
+    class Stateless(Handler):
+        def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
+            raise ZeroDivisionError
+            yield event
+
+    consumer = Consumer(log, Group("counted", Stateless), WorkerOptions(holder="me"))
+    consumer.turn()
+    at = desk(log)
+    assert len(at.letters()) == 3
+    first = at.letters()[0]
+    [refused] = at.decide(Action.RETRY, [first], by="ann", reason="", wait_s=1)
+    assert "--unordered" in refused.detail
+    done = list(at.decide(Action.DROP, at.letters(), by="ann", reason="odd", wait_s=1))
+    assert [answer.outcome for answer in done] == ["dropped"] * 3
+    assert at.letters() == []
+    assert [answer for answer, _ in answers(log)] == ["dropped"] * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,7 @@ class Desk:
 
     def letters(self) -> list[Shown]:
         """Those nobody decided about, oldest first. Raises LogError, DatabaseError."""
+        self._check_names()
         slots = task_slots(self._log, namespaces=self._namespaces, group=self._group)
         halted = {one.slot: halted_at(one.halted) for one in self._log.tasks.look(slots)}
         found = [
@@ -108,6 +109,15 @@ class Desk:
             for one in letters(self._log, slots)
         ]
         return found + self._in_the_database()
+
+    def _check_names(self) -> None:
+        known = self._log.namespaces()
+        for name in self._namespaces:
+            if name not in known:
+                raise LogError(f"no terminal is called {name!r}: there is {_named(known)}")
+        groups = {slot.writer for slot in task_slots(self._log)} | {PERSIST}
+        if self._group and self._group not in groups:
+            raise LogError(f"no group is called {self._group!r}: there is {_named(groups)}")
 
     def found(self, wanted: Sequence[str]) -> list[Shown]:
         """The letters of these names or places. Raises NoSuchLetter."""
@@ -227,6 +237,10 @@ class Desk:
             return Answer(one, Outcome.REFUSED, why)
         error = self._database.store(one.dead)
         return Answer(one, Outcome.FAILED if error else Outcome.HANDLED, error)
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none yet"
 
 
 def _shown(letter: Letter, *, halts: bool) -> Shown:

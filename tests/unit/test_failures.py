@@ -28,7 +28,7 @@ from consumers.unordered import Consumer
 from consumers.workers.taking import WorkerOptions
 from events.codec import AnyEvent, decode, encode
 from events.event import Event
-from events.log import BEGIN, Claim, Entry, EntryId, Lane, LogUnavailable, NewEntry, Slot
+from events.log import BEGIN, Claim, Entry, EntryId, Lane, LogError, LogUnavailable, NewEntry, Slot
 from events.memory_log import MemoryLog
 from events.operations import ClockTick, GapHealed, HandlerFailed, OperatorAnswered, TerminalDown
 from events.tasks import COMMIT_OUTPUTS_MAX, TaskRecord
@@ -771,7 +771,11 @@ def test_the_desk_finds_letters_by_name_and_place_and_says_what_is_ambiguous() -
     for text in ("", first.name[:3], "0000", "{demo:source:0}:high@1-1"):
         with pytest.raises(NoSuchLetter, match="dlq list"):
             at.found([text])
-    assert desk(log, group="other").letters() == []
+    assert desk(log, group="persist").letters() == []
+    with pytest.raises(LogError, match="no group is called 'other': there is counted, persist"):
+        desk(log, group="other").letters()
+    with pytest.raises(LogError, match="no terminal is called 'x': there is demo"):
+        desk(log, namespaces=("x",)).letters()
     assert desk(log, namespaces=("demo",), group="counted").letters() == [first, second]
 
 

@@ -24,6 +24,7 @@ from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
+from consumers.workers.worker import GroupRefused
 from events.log import Log
 from events.program_log import program_log_of
 from events.settings import Settings, load
@@ -146,7 +147,10 @@ def consume(
     open_log = _redis_log(settings)
     if as_worker is not None:
         with program_log_of(f"{specs[0].name}-{as_worker}", settings):
-            work(specs[0], choice, open_log, settings)
+            try:
+                work(specs[0], choice, open_log, settings)
+            except GroupRefused as error:  # starting again would change nothing
+                raise click.UsageError(str(error)) from error
         return
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):

@@ -103,7 +103,7 @@ def run_worker(
     *,
     make: Make = _ordered,
 ) -> None:
-    """Until a signal says stop. Raises LogError for a group that cannot run like this.
+    """Until a signal says stop. Raises GroupRefused.
 
     Reads what was spilled to this machine's disk, too, and trims what its tasks derived. Each
     thread has connections of its own.

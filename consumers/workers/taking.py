@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,3 +101,8 @@ def let_go(run: Run) -> None:
 def is_waiting(run: object) -> str:
     """Why entries are left to lie for now, or empty."""
     return run.waiting if isinstance(run, SinkRun) else ""
+
+
+def prioritised(runs: Iterable[Run]) -> Iterator[TaskRun]:
+    """Those whose critical lanes may cut a batch short."""
+    return (run for run in runs if isinstance(run, TaskRun))

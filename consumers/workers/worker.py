@@ -8,17 +8,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.sharing import Members, worker_name
+from consumers.runtime.urgent import CriticalWatch
 from consumers.workers.beating import Beater
 from consumers.workers.ownership import Ownership
-from consumers.workers.taking import AnyGroup, Run, WorkerOptions, is_waiting, let_go, load
+from consumers.workers.taking import (
+    AnyGroup,
+    Run,
+    WorkerOptions,
+    is_waiting,
+    let_go,
+    load,
+    prioritised,
+)
 from events.continuity import LOOK_S, findings
 from events.log import Claim, EntryId, Fenced, Log, LogError, LogUnavailable, Slot, Stream
 from events.tasks import Holding, StaleOffset, StaleOutput, TaskRecord
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 WAIT_S = 0.05
 """Longest sleep for new entries: a stop, or a task that became free, is noticed within it."""
@@ -47,6 +58,10 @@ class Progress:
     """Commits and heartbeats refused, since another owner had taken the task over."""
     halted: dict[Slot, str] = field(default_factory=dict)
     waiting: str = ""
+
+
+class GroupRefused(LogError):
+    """The group cannot run like this, now or later. The message names cause and cure."""
 
 
 class _Stopped(Exception):
@@ -90,6 +105,7 @@ class Worker:
         """Tasks we let fall after an error, and what proves that they are still ours."""
         self._retry: dict[Slot, tuple[float, float]] = {}
         """Tasks that could not be run: when to try again, and the wait after that."""
+        self._watch = CriticalWatch(log, monotonic=monotonic)
         self._waits = waits(self._chance)
         self._woken = False
         """The last wait found something, and nothing was done with it since."""
@@ -102,8 +118,7 @@ class Worker:
         return self._runs
 
     def run(self) -> None:
-        """Work until told to stop; then hand everything over. Raises LogError for a group that
-        cannot run like this."""
+        """Work until told to stop; then hand everything over. Raises GroupRefused."""
         self.beater.start()
         try:
             while not self.stopping:
@@ -162,6 +177,7 @@ class Worker:
             for slot in list(self._runs):
                 self._hand_over(slot)
         self._runs.clear()
+        self._watch.close()
 
     def _turn(self) -> bool:
         self._tend()
@@ -199,10 +215,15 @@ class Worker:
 
     def _find_specs(self) -> None:
         """Register for what is there to read, before anything of it is read."""
-        found = {spec.slot: spec for spec in self._group.specs(self._log)}
-        for namespace in {slot.namespace for slot in found}:
-            tasks = sum(slot.namespace == namespace for slot in found)
-            self._log.tasks.open_group(namespace, self._group.name, tasks)
+        try:
+            found = {spec.slot: spec for spec in self._group.specs(self._log)}
+            for namespace in {slot.namespace for slot in found}:
+                tasks = sum(slot.namespace == namespace for slot in found)
+                self._log.tasks.open_group(namespace, self._group.name, tasks)
+        except LogUnavailable:
+            raise
+        except LogError as error:
+            raise GroupRefused(str(error)) from error
         for slot, spec in found.items():
             if self._specs.get(slot) != spec:
                 self._log.tasks.join(spec.reader, spec.inputs)
@@ -228,6 +249,7 @@ class Worker:
         try:
             self._begin(claim, record)
         except LogUnavailable:
+            self.beater.drop(slot)
             self._left[slot] = claim
             raise
         except (Fenced, StaleOffset, StaleOutput) as error:
@@ -279,16 +301,8 @@ class Worker:
     def _step(self, slot: Slot) -> bool:
         run = self._runs[slot]
         self.beater.busy_with = str(slot)
-        try:
-            step = run.step(urgent=self._urgent)
-        except (Fenced, StaleOffset, StaleOutput) as error:
-            self._fall(slot, str(error))
-            return True
-        except LogUnavailable:
-            raise
-        except Exception as error:
-            self._drop(slot)
-            self._failed(slot, error)
+        step = self._guarded(slot, lambda: run.step(urgent=self._urgent))
+        if step is None:
             return True
         self._note_halt(run)
         if not step.entries and not step.outputs:
@@ -301,10 +315,23 @@ class Worker:
         self._retry.pop(slot, None)
         return True
 
+    def _guarded(self, slot: Slot, work: Callable[[], T]) -> T | None:
+        """Do something with a task in hand. None when it is no longer in hand after that."""
+        try:
+            return work()
+        except (Fenced, StaleOffset, StaleOutput) as error:
+            self._fall(slot, str(error))
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            self._drop(slot)
+            self._failed(slot, error)
+        return None
+
     def _urgent(self) -> bool:
         """Asked between entries: whether the batch should end here."""
         self.beater.moves += 1
-        return self.stopping
+        return self.stopping or self._watch.urgent(prioritised(self._runs.values()))
 
     def _chores(self) -> None:
         now = self._monotonic()
@@ -315,10 +342,7 @@ class Worker:
         if now >= self._next_look:
             self._next_look = now + LOOK_S
             for slot, run in list(self._runs.items()):
-                try:
-                    self._check(run)
-                except (Fenced, StaleOffset, StaleOutput) as error:
-                    self._fall(slot, str(error))
+                self._guarded(slot, lambda run=run: self._check(run))  # type: ignore[misc] # mypy cannot infer
 
     def _hand_over(self, slot: Slot) -> None:
         """Between two commits, so that the next owner begins where this one ended."""

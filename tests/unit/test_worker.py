@@ -18,7 +18,7 @@ from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LOOK_CALM_S, LOOK_MISSING_S
 from consumers.workers.status import is_done, look
 from consumers.workers.taking import WorkerOptions
-from consumers.workers.worker import SPECS_S, Worker
+from consumers.workers.worker import SPECS_S, GroupRefused, Worker
 from events.codec import AnyEvent, decode, encode
 from events.decisions import TradeSignal
 from events.log import Claim, Lane, LogUnavailable, Slot
@@ -366,6 +366,36 @@ def test_code_that_does_not_begin_is_tried_again_and_told_once(
     world.run(10)
     assert len([r for r in caplog.records if "cannot go on" in r.message]) == 1
     monkeypatch.setattr(Broken, "broken", False)
+    world.run(6)
+    world.check()
+
+
+def test_a_group_with_another_number_of_tasks_is_refused_for_good() -> None:
+    world = World(partitions=2)
+    world.log.tasks.open_group("demo", "chain", 3)
+    with pytest.raises(GroupRefused, match="has 3 tasks in 'demo', not 2"):
+        world.start("a").turn()
+
+
+def test_a_log_that_goes_away_while_a_task_is_taken_leaves_nobody_vouching_for_it() -> None:
+    world = World(partitions=1)
+    worker = world.start("a")
+    joined = world.log.tasks.join
+
+    def away_once_it_is_ours(*args: Any) -> None:
+        if world.log.tasks.look([Slot("demo", "chain", 0)])[0].token:
+            raise LogUnavailable("no answer from the log")
+        joined(*args)
+
+    world.log.tasks.join = away_once_it_is_ours  # type: ignore[method-assign]
+    world.run(1)
+    assert not worker.owned
+    [before] = world.log.tasks.look([Slot("demo", "chain", 0)])
+    worker.beater.round()
+    [after] = world.log.tasks.look([Slot("demo", "chain", 0)])
+    assert before.beat == after.beat, "no heartbeat for what is not in hand"
+    world.log.tasks.join = joined  # type: ignore[method-assign]
+    world.append(5)
     world.run(6)
     world.check()
 

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 NAMESPACE, GROUP = "demo", "chain"
 SOURCE = Slot(NAMESPACE, "source", 0)
+LANE = SOURCE.stream(Lane.NORMAL)
 LEASE_S = 0.5
 TAIL_BYTES = 15_000
 """More than two commits of ten entries take in the file."""
@@ -239,3 +240,40 @@ def test_a_clock_that_jumps_an_hour_changes_nothing(tmp_path: Path) -> None:
             bench.work(worker)
             assert bench.differences(complete=True) == []
         assert ahead_s == [0, 1, -1, 0], "the clock did jump"
+
+
+@pytest.mark.slow
+def test_the_losing_side_of_a_split_brain_is_fenced(tmp_path: Path) -> None:
+    """Two masters, an owner on each; when the loser comes back with the winner's data, its
+    owner finds itself replaced, though it knows entries that nobody else does."""
+    folders = [tmp_path / "loser", tmp_path / "winner"]
+    for folder in folders:
+        folder.mkdir()
+    with served(folders[0]) as loser, served(folders[1]) as winner:
+        winner.client.replicaof("127.0.0.1", loser.client.connection_pool.connection_kwargs["port"])
+        bench = Bench(loser, Chain, 1)
+        bench.feed(30)
+        late = bench.worker()
+        bench.work(late)
+        wait_until(lambda: winner.info(LANE).last_id == loser.info(LANE).last_id, what="a copy")
+        winner.client.replicaof("NO", "ONE")
+
+        bench.feed(25)
+        while late.turn():
+            pass
+        other = Bench(winner, Chain, 2)
+        other.feed(20)
+        heir = other.worker()
+        wait_until(lambda: heir.turn() or bool(heir.owned), timeout_s=10, what="an heir")
+        other.work(heir)
+
+        loser.client.replicaof("127.0.0.1", winner.client.connection_pool.connection_kwargs["port"])
+        wait_until(lambda: loser.info(LANE).last_id == winner.info(LANE).last_id, what="a copy")
+        loser.client.replicaof("NO", "ONE")
+        bench.begin()
+        bench.feed(15)
+        late.turn()
+        assert late.progress.fenced == 1
+        wait_until(lambda: late.turn() or bool(late.owned), timeout_s=10, what="an owner again")
+        bench.work(late)
+        assert bench.differences(complete=True) == []

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.replay.places import UnknownPlace, read_place
-from consumers.replay.verification import Difference, TaskVerification
+from consumers.replay.verification import COUNTS, Difference, TaskVerification
 from events.log import Entry, Log
 from events.views import lines
 from events.views.tables import BAD, GOOD
@@ -31,19 +31,15 @@ def told(log: Log, found: Sequence[TaskVerification]) -> RenderableType:
 def _table(found: Sequence[TaskVerification]) -> Table:
     table = Table(title="Derived again and compared", title_justify="left")
     table.add_column("task")
-    for name in ("entries", "equal", "different", "missing", "extra", "given", "trimmed"):
+    for name in COUNTS:
         table.add_column(name, justify="right")
     table.add_column("from")
     for task in found:
         table.add_row(
             Text(task.task, style=GOOD if task.good else BAD),
-            *(
-                str(getattr(task, name))
-                for name in ("entries", "equal", "different", "missing", "extra", "given",
-                             "trimmed")
-            ),
+            *(str(getattr(task, name)) for name in COUNTS),
             task.began or task.problem,
-        )  # fmt: skip
+        )
     return table
 
 

@@ -25,7 +25,7 @@ from events.decisions import TradeSignal
 from events.log import Claim, Entry, EntryId, Lane, NewEntry, Slot
 from events.memory_log import MemoryLog
 from events.offset import Offset
-from events.operations import ClockTick, GapHealed, HandlerUpgraded
+from events.operations import ClockTick, GapHealed, HandlerFailed, HandlerUpgraded
 from events.tasks import SNAPSHOTS_MAX
 
 SOURCE, OWN = Slot("demo", "source", 0), Slot("demo", "chain", 0)
@@ -256,6 +256,43 @@ def test_every_part_of_an_output_is_compared(change: dict[str, str]) -> None:
     assert found.different == 1
     assert found.first is not None
     assert found.first.what == f"other {next(iter(change))}"
+
+
+def test_a_dead_letter_whose_traceback_moved_is_no_difference_and_another_error_is() -> None:
+    world = World()
+    world.append([gap(1, "poison"), gap(2, "poison"), clock(3)])
+    world.run()
+    for ordinal, change in ((1, {"traceback": "file.py:1 in handle"}), (2, {"error": "another"})):
+        failed = decode(world.outputs()[ordinal - 1])
+        assert isinstance(failed, HandlerFailed)
+        world.tamper(ordinal, data=failed.model_copy(update=change).model_dump_json().encode())
+    found = world.verified()
+    assert (found.retold, found.different, found.equal) == (1, 1, 1)
+    assert found.first is not None
+    assert found.first.ordinal == 2
+
+
+def test_a_hole_in_the_log_is_told_and_passed_by_a_younger_snapshot() -> None:
+    now = [0.0]
+    world = World()
+    world.append([clock(n) for n in range(20)])
+    task = world.task(entries_max=5, monotonic=lambda: now[0])
+    world.run(task)
+    world.append([clock(n) for n in range(20, 30)])
+    before = world.verified()
+    assert before.good
+    now[0] = 601.0
+    world.run(task)
+    world.append([clock(n) for n in range(30, 40)])
+    world.run(task)
+    state = world.log.stream(SOURCE.stream(Lane.NORMAL))
+    del state.ids[10:12], state.entries[10:12]
+    found = world.verified()
+    assert found.began.startswith("the snapshot after commit")
+    assert (found.problem, found.first) == ("", None)
+    del state.ids[-2:], state.entries[-2:]
+    assert "are kept of the" in world.verified().problem
+    assert world.verified().same
 
 
 def test_lost_and_added_outputs_are_differences() -> None:

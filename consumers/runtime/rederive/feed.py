@@ -190,5 +190,15 @@ def rows(log: Log, slot: Slot, *, after: int = 0, until: int | None = None) -> I
         after = page[-1].commit
 
 
+def retried(log: Log, slot: Slot, start: TaskRecord, until: TaskRecord) -> frozenset[str]:
+    """Entries that operators had handled once more between two records."""
+    return frozenset(
+        note.place
+        for row in rows(log, slot, after=start.commits, until=until.commits)
+        for note in row.step.notes
+        if note.deed is Deed.RETRIED
+    )
+
+
 def _offset(record: TaskRecord, stream: Stream) -> Offset:
     return record.offsets.get(stream, Offset())

@@ -93,19 +93,21 @@ def starts_of_version(log: Log, slot: Slot, version: str) -> list[Start]:
     return [*([first] if first else []), *snapshot_starts(log, slot, version)]
 
 
-def usable_start(log: Log, spec: TaskSpec, version: str, *, since_commit: int = 0) -> Start:
-    """The oldest one behind commit `since_commit` from which everything is kept.
+def usable_starts(log: Log, spec: TaskSpec, version: str, *, since_commit: int = 0) -> list[Start]:
+    """Those behind commit `since_commit` from which everything is kept, oldest first.
 
     Raises LogError that says why there is none.
     """
-    slot, reasons = spec.slot, []
+    slot, reasons, usable = spec.slot, [], []
     for start in starts_of_version(log, slot, version):
         if start.record.commits < since_commit:
             continue
         why = missing(log, start.record, spec.inputs)
         if not why:
-            return start
+            usable.append(start)
         reasons.append(f"{start.told}: {why}")
+    if usable:
+        return usable
     raise LogError(
         f"{slot}: nothing to begin from: "
         + (

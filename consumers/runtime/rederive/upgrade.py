@@ -12,9 +12,9 @@ from consumers.runtime.deriving import Deriving
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.rederive.again import Again, Discarding
-from consumers.runtime.rederive.feed import Feeds, rows
+from consumers.runtime.rederive.feed import Feeds, retried
 from consumers.runtime.rederive.snapshots import Snapshots
-from consumers.runtime.rederive.starts import Start, removed, usable_start
+from consumers.runtime.rederive.starts import Start, removed, usable_starts
 from events.codec import encode
 from events.log import BEGIN, Claim, EntryId, Fenced, Log, LogError, LogUnavailable, Stream
 from events.offset import Offset
@@ -99,7 +99,7 @@ def upgraded(
 
 def _start(log: Log, spec: TaskSpec, record: TaskRecord, version: str, policy: Upgrade) -> Start:
     try:
-        return usable_start(log, spec, version)
+        return usable_starts(log, spec, version)[0]
     except LogUnavailable:
         raise
     except LogError:
@@ -126,13 +126,8 @@ def _derived(
         log, spec, group.handler.order, start.record, record,
         journal_wanted=start.told != OLDEST_KEPT,
     )  # fmt: skip
-    retried = [
-        note.place
-        for row in rows(log, spec.slot, after=start.record.commits, until=record.commits)
-        for note in row.step.notes
-        if note.deed is Deed.RETRIED
-    ]
-    again = Again(log, deriving, Discarding(), retried=retried, halts_too=False)
+    done_twice = retried(log, spec.slot, start.record, record)
+    again = Again(log, deriving, Discarding(), retried=done_twice, halts_too=False)
     for turn in feeds.turns():
         again.take(turn)
         beating.tell(again.entries, feeds.entries)

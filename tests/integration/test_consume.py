@@ -88,16 +88,24 @@ def end(child: subprocess.Popen[str], number: int) -> None:
 def kill_at_random(
     consumer: Consumer, redis_log: RedisLog, dsn: str, *, seed: int, kills: int
 ) -> None:
+    """Two programs share the slots; one of them is killed again and again, and replaced."""
     chance = random.Random(seed)
     feed = Feed(redis_log, seed=seed)
+    words = ("consume", "--group", "persist", "--workers", "2")
+    programs = [consumer.start(*words) for _ in range(2)]
     with flowing(feed):
-        for _ in range(kills):
+        for kill in range(kills):
             before = stored_entries(dsn)
-            child = consumer.start("consume", "--group", "persist", "--workers", "2")
             wait(lambda seen=before: stored_entries(dsn) > seen, what=consumer.told())  # type: ignore[misc] # mypy cannot infer
-            threading.Event().wait(chance.random() / 4)
+            threading.Event().wait(chance.random() * 2)
+            child = programs.pop(chance.randrange(2))
             child.kill()
             child.communicate()
+            if kill < kills - 1:
+                programs.append(consumer.start(*words))
+    for child in programs:
+        child.kill()
+        child.communicate()
     code, out, told = consumer.run("consume", "--group", "persist", "--until-idle", "--json")
     assert code == 0, (seed, told)
     assert json.loads(out)["halted"] == {}

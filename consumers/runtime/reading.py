@@ -14,6 +14,7 @@ from events.log import Entry, EntryId, Lane, Log, Stream
 BATCH_ENTRIES_MAX = 500
 """Entries asked of each lane; a critical one waits for at most one batch."""
 BATCH_BYTES_AIM = 4 * 1024 * 1024
+"""A quarter of it by priority: nothing is done while a reply is taken in."""
 LOW_SHARE = 0.1
 """Of a batch, kept for lower lanes while higher ones are full, so that low never starves."""
 
@@ -48,6 +49,12 @@ class Reading:
         self._patient = [stream for stream in inputs if stream.lane > Lane.HIGH]
         self._count = entries_max
         self._ahead: _Ahead | None = None
+        self._bytes_aim = BATCH_BYTES_AIM if order is Order.LOG else BATCH_BYTES_AIM // 4
+        self.reached: dict[Stream, EntryId] = {}
+        """By priority: the newest critical entries that a batch gave."""
+        self._given: dict[Stream, EntryId] = {}
+        """The last entries of the lower lanes in the last batch that had room for them."""
+        self._alone = False
 
     def batch(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
         """The next entries, in the order in which they are to be handled."""
@@ -84,13 +91,30 @@ class Reading:
             self._ahead = _Ahead(ends, self._count, asked) if asked is not None else None
 
     def _by_priority(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
+        """What is critical comes alone and is committed at once, in every second batch at most.
+
+        Otherwise the higher lanes, and a share for the others. A batch that was cut before it
+        came to those is made good by one of theirs alone.
+        """
         count = self._count
         share = max(1, int(count * LOW_SHARE))
+        cut = [stream for stream, last in self._given.items() if after[stream] < last]
         urgent = self._read(after, self._urgent, count)
+        critical = {s: entries for s, entries in urgent.items() if s.lane is Lane.CRITICAL}
+        self.reached |= {stream: entries[-1].id for stream, entries in critical.items()}
+        if critical and not self._alone:
+            self._alone = True
+            return in_priority_order(critical)
+        self._alone = False
+        if cut:
+            found = self._read(after, cut, share)
+            self._given = {}
+            return in_priority_order(found)
         left = max(share, count - sum(map(len, urgent.values())))
         found = self._read(after, self._patient, left)
         if any(len(e) >= left for stream, e in found.items() if stream.lane < Lane.LOW):
             found = {s: e[:share] if s.lane is Lane.LOW else e for s, e in found.items()}
+        self._given = {stream: entries[-1].id for stream, entries in found.items()}
         return in_priority_order(urgent | found)
 
     def _read(
@@ -106,9 +130,9 @@ class Reading:
     def _learn(self, found: Mapping[Stream, list[Entry]], count: int) -> None:
         """Ask for fewer of large entries, for more of small ones."""
         size = sum(len(entry.data) for entries in found.values() for entry in entries)
-        if size > BATCH_BYTES_AIM:
-            self._count = max(1, self._count * BATCH_BYTES_AIM // size)
-        elif size < BATCH_BYTES_AIM // 4 and any(len(e) >= count for e in found.values()):
+        if size > self._bytes_aim:
+            self._count = max(1, self._count * self._bytes_aim // size)
+        elif size < self._bytes_aim // 4 and any(len(e) >= count for e in found.values()):
             self._count = min(self._entries_max, self._count * 2)
 
 

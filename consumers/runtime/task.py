@@ -10,13 +10,14 @@ from consumers.failures.inbox import Inbox
 from consumers.failures.quarantine import Suspicion
 from consumers.runtime.deriving import Batch, Deriving
 from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.handler import Order
 from consumers.runtime.journal import JournalStep, Note
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading, tally
 from consumers.runtime.rederive.snapshots import Snapshots
 from consumers.runtime.rederive.starts import began
 from consumers.runtime.rederive.upgrade import waits_for_choice
 from consumers.runtime.requests import Requests
-from events.log import Claim, Entry, EntryId, Log, Stream
+from events.log import Claim, Entry, EntryId, Lane, Log, Stream
 from events.offset import Offset
 from events.tasks import Commit, OffsetChange, TaskRecord
 
@@ -56,6 +57,7 @@ class TaskRun:
         self._log = log
         self._deriving = Deriving(group, record)
         self._reading = Reading(log, spec.inputs, group.handler.order, entries_max=entries_max)
+        self._by_priority = group.handler.order is Order.PRIORITY
         self._journals = spec.journals(group.handler.order)
         self._durable = dict(record.offsets)
         self._offsets = {stream: self._begun(record, stream) for stream in spec.inputs}
@@ -79,6 +81,18 @@ class TaskRun:
     def ends(self) -> dict[Stream, EntryId]:
         """Where to read on."""
         return {stream: offset.last for stream, offset in self._offsets.items()}
+
+    @property
+    def reached(self) -> dict[Stream, EntryId]:
+        """How far critical lanes were read, while the task follows priorities and goes on."""
+        if not self._by_priority or self.halted:
+            return {}
+        read = self._reading.reached
+        return {
+            stream: max(offset.last, read.get(stream, offset.last))
+            for stream, offset in self._offsets.items()
+            if stream.lane is Lane.CRITICAL
+        }
 
     def step(self, *, urgent: Callable[[], bool] = lambda: False) -> Step:
         """Read, handle and commit one batch; nothing happens when nothing is there.

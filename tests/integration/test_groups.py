@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -18,10 +19,12 @@ import pytest
 
 from events.codec import decode, encode
 from events.decisions import TradeSignal
-from events.log import Lane, Slot, Stream
+from events.log import Lane, Slot, Stream, partition_of
 from events.operations import ClockTick
 from events.redis import RedisLog, open_log
+from tests.integration.persisting import BASE_MS, ticks_of
 from tests.integration.test_consume import Consumer, end
+from tests.markdown_pages import read_page
 from tests.servers import wait_until
 
 wait = partial(wait_until, timeout_s=40)
@@ -50,6 +53,11 @@ class Chain(Handler):
             event_time_ms=event.event_time_ms, strategy="chain", symbol="X", target="flat",
             reason=f"{count + 1}:{chain}",
         )
+
+
+class Bad(Handler):
+    def handle(self, event: Any) -> Iterator[TradeSignal]:
+        raise ValueError("never")
 
 
 class Hangs(Chain):
@@ -276,6 +284,51 @@ def test_a_handler_that_hangs_ends_its_worker_and_another_goes_on(
     (consumer.folder / "cured").touch()
     feed.check(consumer.told())
     end(child, signal.SIGTERM)
+
+
+def test_the_example_of_the_page_runs_as_the_page_says(
+    consumer: Consumer, redis_log: RedisLog
+) -> None:
+    page = read_page(Path(__file__).parents[2] / "docs" / "GROUPS.md")
+    [example] = [block.text for block in page.blocks if "class BigMoves(Handler)" in block.text]
+    (consumer.folder / "my_handlers.py").write_text(example)
+    redis_log.open_namespace("demo", PARTITIONS)
+    partition = partition_of("EURUSD", PARTITIONS)
+    claim = redis_log.claim(Slot("demo", "source", partition), "feed", alive_within_s=0.1)
+    for number, bid in enumerate((1.1, 1.1001, 1.1006, 1.1, 1.1)):
+        batch = ticks_of("EURUSD", BASE_MS + number * 1000, 3, chance=random.Random(1))
+        batch.ticks["bid"] = bid
+        redis_log.append(claim, [encode(batch)])
+    code, out, told = consumer.run(
+        "consume", "--handler", "my_handlers:BigMoves", "--set", "percent=0.04", "--until-idle",
+        "--json",
+    )  # fmt: skip
+    assert code == 0, told
+    assert json.loads(out)["group"] == "big-moves"
+    signals = redis_log.between(
+        Slot("demo", "big-moves", partition).stream(Lane.NORMAL), count_max=10
+    )
+    found = [event for entry in signals if isinstance(event := decode(entry), TradeSignal)]
+    assert [(one.target, one.reason) for one in found] == [
+        ("long", "1.1 to 1.1006"),
+        ("short", "1.1006 to 1.1"),
+    ]
+
+
+def test_strategies_are_groups_that_do_not_touch_each_other(
+    consumer: Consumer, redis_log: RedisLog
+) -> None:
+    feed = Feed(redis_log)
+    feed.append(20)
+    consumer.environment["STRATEGIES"] = "my_handlers:Chain,bad=my_handlers:Bad"
+    code, out, told = consumer.run(
+        "consume", "--group", "strategy", "--from", "oldest", "--until-idle", "--json"
+    )
+    assert code == 0, told
+    found = {one["group"]: one for one in json.loads(out)["groups"]}
+    assert found["strategy.chain"]["outputs"] == found["strategy.chain"]["entries"] == 80
+    assert found["strategy.bad"]["failed"] == 80
+    assert feed.derived(Slot("demo", "strategy.chain", 0)) == expected(20)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

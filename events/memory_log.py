@@ -52,7 +52,8 @@ class SlotState:
     last: dict[tuple[str, str], bytes] = field(default_factory=dict)
     posted: set[str] = field(default_factory=set)
     full: str = ""
-    """Why appends are refused, or empty."""
+    """Why appends are refused while that much memory is used, or empty."""
+    full_above_bytes: int = 0
 
 
 @dataclass
@@ -134,7 +135,7 @@ class MemoryLog:
         check_sizes(entries)
         with self.changed:
             state = self.ours(claim)
-            if state.full:
+            if state.full and self.retained.used_bytes >= state.full_above_bytes:
                 raise LogFull(f"{claim.slot} takes no more: {state.full}")
             for move in cursors:
                 found = state.cursors.get(move.feed, "")

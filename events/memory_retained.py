@@ -34,15 +34,15 @@ class MemoryRetained:
     def look(self, slot: Slot) -> SlotUse:
         with self._log.changed:
             lanes = tuple(self._lane(stream) for stream in slot.streams())
-            used = sum(_memory_bytes(state) for state in self._log.streams().values())
             return SlotUse(
                 slot=slot,
                 now_ms=self._log.now_ms(),
-                used_bytes=used,
+                used_bytes=self.used_bytes,
                 limit_bytes=self.limit_bytes,
                 lanes=lanes,
                 spans=tuple(sorted(self._slot(slot).spans)),
                 full=self._log.slot(slot).full,
+                full_above_bytes=self._log.slot(slot).full_above_bytes,
             )
 
     def _lane(self, stream: Stream) -> LaneUse:
@@ -98,9 +98,15 @@ class MemoryRetained:
         with self._log.changed:
             return dict(sorted(self._slot(slot).kept.items()))
 
-    def refuse(self, slot: Slot, why: str) -> None:
+    def refuse(self, slot: Slot, why: str, *, above_bytes: int = 0) -> None:
         with self._log.changed:
-            self._log.slot(slot).full = why
+            state = self._log.slot(slot)
+            state.full, state.full_above_bytes = why, above_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What all entries take, roughly."""
+        return sum(_memory_bytes(state) for state in self._log.streams().values())
 
     def _slot(self, slot: Slot) -> _Slot:
         return self._slots.setdefault(slot, _Slot())

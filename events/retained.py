@@ -52,14 +52,15 @@ class SlotUse:
     now_ms: int
     """The log's clock, the one ids are drawn from."""
     used_bytes: int
-    """Memory of the whole server (0 where it does not tell)."""
+    """Memory of the whole server, as its maxmemory counts (0 where it does not tell)."""
     limit_bytes: int
     """Its maxmemory (0: none)."""
     lanes: tuple[LaneUse, ...]
     spans: tuple[Span, ...] = ()
     """By stream, oldest first."""
     full: str = ""
-    """Why appends to this slot are refused, or empty."""
+    """Why appends to this slot are refused while that much memory is used, or empty."""
+    full_above_bytes: int = 0
 
     def spans_of(self, stream: Stream) -> tuple[Span, ...]:
         return tuple(span for span in self.spans if span.stream == stream)
@@ -108,8 +109,9 @@ class Retained(Protocol):
         """The packed copies of a slot."""
         ...
 
-    def refuse(self, slot: Slot, why: str) -> None:
-        """From now on appends to the slot are refused (LogFull) for this reason; "" ends it."""
+    def refuse(self, slot: Slot, why: str, *, above_bytes: int = 0) -> None:
+        """From now on appends to the slot are refused (LogFull) for this reason while the
+        server uses that much memory or more, seen by each append; "" ends it."""
         ...
 
 

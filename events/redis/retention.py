@@ -30,7 +30,7 @@ class RedisRetained:
 
     def look(self, slot: Slot) -> SlotUse:
         names = [keys.meta(slot), keys.segments(slot), *keys.lanes(slot)]
-        seconds, micros, used, limit, full, records, lanes = self._run(LOOK, names, [])
+        seconds, micros, used, limit, full, above, records, lanes = self._run(LOOK, names, [])
         return SlotUse(
             slot=slot,
             now_ms=int(seconds) * 1000 + int(micros) // 1000,
@@ -41,6 +41,7 @@ class RedisRetained:
             ),
             spans=tuple(_spans(records)),
             full=full.decode("utf-8", "replace"),
+            full_above_bytes=int(above),
         )
 
     def trim(self, stream: Stream, below: EntryId, readers: Collection[str]) -> Trimmed:
@@ -97,9 +98,10 @@ class RedisRetained:
             found = self._client.hgetall(keys.kept(slot))
         return {name.decode(): packed for name, packed in sorted(found.items())}
 
-    def refuse(self, slot: Slot, why: str) -> None:
+    def refuse(self, slot: Slot, why: str, *, above_bytes: int = 0) -> None:
         with self._calls():
-            self._client.hset(keys.meta(slot), "full", why)
+            fields = {"full": why, "full_above": above_bytes}
+            self._client.hset(keys.meta(slot), mapping=fields)
 
 
 def _names(stream: Stream) -> list[str]:

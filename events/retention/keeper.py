@@ -17,17 +17,20 @@ logger = logging.getLogger(__name__)
 
 MEMORY_BYTES_DEFAULT = 1024 * 1024 * 1024
 SHARE_OF_MAXMEMORY = 0.6
-HIGH, LOW = 0.8, 0.65
-"""Of the memory budget: above HIGH entries leave early, until LOW; the rest is for bursts."""
+LOW, HIGH, FULL = 0.6, 0.75, 0.9
+"""Of the memory budget: above HIGH entries leave early, until LOW. Above FULL appends wait
+meanwhile; the rest is for what comes between two looks."""
 LANE_BYTES_MIN = 256 * 1024
 """Smaller lanes are left alone: what fills the memory lies elsewhere."""
-SEGMENT_BYTES_AIM = 64 * 1024 * 1024
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_AIM = 1024 * 1024, 64 * 1024 * 1024
+SEGMENTS_PER_BUDGET = 8
 SEGMENT_ENTRIES_MAX = 250_000
 PAGE_BYTES_AIM = 4 * 1024 * 1024
 PAGE_ENTRIES_MAX = 5_000
 STEPS_MAX = 16
 """Trims and spills of one lane in one go; the next call goes on."""
 TRIMS_MAX = 1_000
+OVER_BUDGET = "memory is over its budget (RETENTION_MEMORY_MB), entries are on their way to disk"
 PROGRESS_MIN = 0.02
 """A trim that frees less of a lane does not help: what was not read leaves for the disk."""
 
@@ -77,6 +80,8 @@ class _Pass:
     slot: Slot
     needs: Needs
     readers: dict[Stream, frozenset[str]]
+    budget: int = 0
+    """Memory that the server should not exceed."""
     done: Kept = field(default_factory=Kept)
 
 
@@ -180,25 +185,32 @@ class Retention:
 
     def _relieve(self, one: _Pass, use: SlotUse) -> None:
         """Let entries leave early while the server's memory is over HIGH of the budget."""
-        budget = self._limits.memory_bytes(use)
-        high, low = int(budget * HIGH), int(budget * LOW)
+        one.budget = self._limits.memory_bytes(use)
+        full_bytes = int(one.budget * FULL)
         why = ""
-        if use.used_bytes > high:
-            why = self._relieve_lanes(one, use, low)
+        if use.used_bytes > one.budget * HIGH and _can_shrink(use):
+            # Each append looks from now on: memory does not grow faster than the disk takes.
+            self._refuse(use, use.full or OVER_BUDGET, full_bytes)
+            why = self._relieve_lanes(one, use)
             use = self._log.retained.look(one.slot)
-        one.done.pressed = use.used_bytes > high
-        one.done.full = why if use.used_bytes > budget else ""
-        if one.done.full != use.full:
-            self._log.retained.refuse(one.slot, one.done.full)
+        one.done.pressed = use.used_bytes > one.budget * HIGH
+        still = one.done.pressed and _can_shrink(use)
+        self._refuse(use, (why or OVER_BUDGET) if still else "", full_bytes)
+        one.done.full = why if use.used_bytes >= full_bytes else ""
         self._tell(one.done.full)
 
-    def _relieve_lanes(self, one: _Pass, use: SlotUse, low: int) -> str:
+    def _refuse(self, use: SlotUse, why: str, above_bytes: int) -> None:
+        """Let appends be refused for this reason, or ("") be taken again."""
+        if why != use.full or (why and above_bytes != use.full_above_bytes):
+            self._log.retained.refuse(use.slot, why, above_bytes=above_bytes)
+
+    def _relieve_lanes(self, one: _Pass, use: SlotUse) -> str:
         """Our share of what is too much; the server's other streams have writers of their own.
         Returns why nothing (more) can be spilled, or ""."""
         for lane in sorted(use.lanes, key=lambda lane: -lane.memory_bytes):
             if lane.memory_bytes < LANE_BYTES_MIN:
                 continue
-            share = (use.used_bytes - low) / use.used_bytes
+            share = 1 - one.budget * LOW / use.used_bytes
             goal = int(lane.memory_bytes * (1 - share))
             try:
                 self._shrink(one, lane, goal)
@@ -228,7 +240,8 @@ class Retention:
         if lane.first_id is None:
             return
         removed = lane.entries_added - lane.length
-        entries = _Counted(self._log, lane, bytes_max=min(bytes_wanted, SEGMENT_BYTES_AIM))
+        most = min(SEGMENT_BYTES_AIM, max(SEGMENT_BYTES_MIN, one.budget // SEGMENTS_PER_BUDGET))
+        entries = _Counted(self._log, lane, bytes_max=min(bytes_wanted, most))
         span = self._folder.write(lane.stream, entries, first=lane.first_id, before=removed)
         self._copy(one, lane.stream, span.first, span.last.next())
         if span.first == lane.first_id and self._log.retained.spill(span):
@@ -269,6 +282,11 @@ class _Counted:
             if len(page) < wanted:
                 return
             at = page[-1].id.next()
+
+
+def _can_shrink(use: SlotUse) -> bool:
+    """Whether there is something in the slot that could leave."""
+    return any(lane.memory_bytes > LANE_BYTES_MIN for lane in use.lanes)
 
 
 def _part_of(lane: LaneUse, share: float) -> EntryId:

@@ -116,6 +116,19 @@ def test_a_refused_slot_takes_nothing_until_there_is_room(log: Log) -> None:
     assert len(appended(log, claim, 1)) == 1
 
 
+def test_a_slot_is_refused_only_while_that_much_memory_is_used(log: Log) -> None:
+    claim = claimed(log)
+    appended(log, claim, 1)
+    used = log.retained.look(SLOT).used_bytes
+    log.retained.refuse(SLOT, "memory is short", above_bytes=2 * used + 1_000_000)
+    assert len(appended(log, claim, 1)) == 1
+    if used:  # the stand-in does not tell
+        log.retained.refuse(SLOT, "memory is short", above_bytes=used // 2)
+        with pytest.raises(LogFull, match="memory is short"):
+            appended(log, claim, 1)
+    assert log.retained.look(SLOT).full_above_bytes > 0
+
+
 def test_spilled_entries_are_registered_where_they_left(log: Log, folder: SegmentFolder) -> None:
     ids = appended(log, claimed(log), 10)
     first = spilled(log, folder, 4)

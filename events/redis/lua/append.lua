@@ -2,9 +2,15 @@
 -- Append in order and move cursors, all or nothing: every check stands before the first write.
 -- KEYS: meta, cursors, last, critical, high, normal, low
 -- ARGV: token, number of cursors, {feed, expected, new}, {lane, type, key, data, cause, has_last, last}
-local meta = redis.call('HMGET', KEYS[1], 'token', 'ms', 'seq', 'full')
+local meta = redis.call('HMGET', KEYS[1], 'token', 'ms', 'seq', 'full', 'full_above')
 if not meta[1] or meta[1] == '' or meta[1] ~= ARGV[1] then return {'fenced'} end
-if meta[4] and meta[4] ~= '' then return {'full', meta[4]} end
+if meta[4] and meta[4] ~= '' then -- memory is short: how short is asked only then
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then info = '' end
+  local used = tonumber(string.match(info, 'used_memory:(%d+)') or 0)
+  used = used - tonumber(string.match(info, 'mem_not_counted_for_evict:(%d+)') or 0)
+  if used >= tonumber(meta[5] or 0) then return {'full', meta[4]} end
+end
 local cursors = tonumber(ARGV[2])
 for i = 0, cursors - 1 do
   local feed = ARGV[3 + i * 3]

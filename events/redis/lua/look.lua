@@ -13,6 +13,9 @@ local function fields(flat)
 end
 local time = redis.call('TIME')
 local info = answer('INFO', 'memory') or ''
+-- As maxmemory counts: without what waits for the append-only file or a replica.
+local used = tonumber(string.match(info, 'used_memory:(%d+)') or 0)
+used = used - tonumber(string.match(info, 'mem_not_counted_for_evict:(%d+)') or 0)
 local lanes = {}
 for k = 3, 6 do
   local stream = answer('XINFO', 'STREAM', KEYS[k])
@@ -38,7 +41,8 @@ for k = 3, 6 do
   end
 end
 return {
-  time[1], time[2], string.match(info, 'used_memory:(%d+)') or '0',
+  time[1], time[2], string.format('%.0f', used),
   string.match(info, 'maxmemory:(%d+)') or '0', redis.call('HGET', KEYS[1], 'full') or '',
+  redis.call('HGET', KEYS[1], 'full_above') or '0',
   redis.call('HVALS', KEYS[2]), lanes
 }

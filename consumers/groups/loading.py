@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import re
@@ -13,6 +14,7 @@ from consumers.runtime.handler import Handler
 from consumers.sinks import Sink
 from events.log import checked_name
 
+VERSION_CHARS_MAX = 100
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -79,8 +81,19 @@ def with_parameters(handler: Code, texts: Mapping[str, str]) -> Code:
             has = ", ".join(f"{one}={value}" for one, value in known.items()) or "none"
             raise UnknownHandler(f"{handler.__name__} has no parameter {name!r}; it has: {has}")
         values[name] = _value(handler, name, text, known[name])
+    changed = {name: value for name, value in sorted(values.items()) if value != known[name]}
+    if changed and issubclass(handler, Handler):
+        values["version"] = _version(handler, changed)
     body = {"__module__": handler.__module__, "__qualname__": handler.__qualname__, **values}
     return type(handler.__name__, (handler,), body)
+
+
+def _version(handler: type[Handler], changed: Mapping[str, Any]) -> str:
+    """With other parameters it is other code: its state is derived again when they change."""
+    told = f"{handler.version}+" + ",".join(f"{name}={value}" for name, value in changed.items())
+    if len(told) <= VERSION_CHARS_MAX:
+        return told
+    return f"{handler.version}+{hashlib.blake2b(told.encode(), digest_size=8).hexdigest()}"
 
 
 def parameters_of(handler: Code) -> dict[str, bool | int | float | str]:

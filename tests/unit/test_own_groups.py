@@ -110,6 +110,9 @@ def test_parameters_are_read_as_the_type_they_have() -> None:
     made: Any = with_parameters(handler, texts)
     assert (made.fast, made.width, made.careful, made.label) == (3, 0.001, True, "7")
     assert (made.__name__, made.__module__) == ("EmaCross", "my_own")
+    assert made.version == "1+careful=True,fast=3,label=7,width=0.001", "its state is another's"
+    assert with_parameters(handler, {"fast": "12"}).version == "1", "as it is anyway"
+    assert len(with_parameters(handler, {"label": "x" * 200}).version) < 30
 
 
 @pytest.mark.usefixtures("folder")

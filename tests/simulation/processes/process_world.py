@@ -40,6 +40,8 @@ LEASE_S = 0.6
 DRAIN_S = 90.0
 MIRROR_S = 30.0
 PAGE = 10_000
+MADE_AT_ONCE_MAX = 20
+"""So often a feed that fell behind its pace makes entries for one append."""
 REPOSITORY = str(Path(__file__).parents[3])
 
 MakeEntries = Callable[[random.Random, int], list[NewEntry]]
@@ -79,9 +81,14 @@ class Feed:
                 for n in range(self._partitions)
             ]
             cursors = ["" for _ in claims]
+            begun_s, made = time.monotonic(), 0
             while not self._ended.wait(self._every_s):
                 place = self._chance.randrange(len(claims))
-                new = self._make(self._chance, self.entries)
+                new: list[NewEntry] = []
+                due = (time.monotonic() - begun_s) / self._every_s
+                for _ in range(min(MADE_AT_ONCE_MAX, max(1, int(due) - made))):
+                    new += self._make(self._chance, self.entries + len(new))
+                    made += 1
                 cursors[place] = self._append(log, claims[place], new, cursors[place])
                 self.entries += len(new)
         except Exception as error:

@@ -189,7 +189,7 @@ def test_scaling_while_ticks_flow_changes_nothing(
     handler: type[Handler], made: MakeWorld, seeds: Seeds
 ) -> None:
     world = made(
-        handler, seeds.first, fsync="everysec", make=ticks_of, feed_every_s=0.75 / BATCHES_PER_S
+        handler, seeds.first, fsync="everysec", make=ticks_of, feed_every_s=0.9 / BATCHES_PER_S
     )
     ticks_per_s = scaled(world, most=4, hold_s=3.0)
     sys.stdout.write(f"\n{ticks_per_s:,.0f} ticks/s while scaling 1 -> 4 -> 1\n")

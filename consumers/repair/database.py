@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from consumers.repair.again import RESENT_MS_MAX, Again
 from consumers.repair.kept import keep
 from consumers.repair.parting import (
-    begins_anew,
-    counted,
+    Parting,
     entries_after,
-    last_common,
+    examined,
+    missed_entries,
+    parting,
     stored_after,
 )
 from consumers.repair.plan import Done, Plan
-from events.continuity import Continuity, Finding, look
+from events.continuity import Continuity, Finding
 from events.log import BEGIN, Entry, EntryId, Log
-from events.offset import checksum_of
-from events.postgres import StoredOffset, read_entries
+from events.postgres import SinkFenced, StoredOffset, read_entries
 from events.postgres.connection import Connection
-from events.postgres.forks import GroupOffset, put, retire, set_back, stored_offsets
+from events.postgres.forks import (
+    GroupOffset,
+    fence,
+    put,
+    retire,
+    set_back,
+    stored_offset,
+    stored_offsets,
+)
+
+TRIES_MAX = 5
+"""A group that has not noticed yet may store on meanwhile: it is fenced, and looked at again."""
+CURES = {
+    "hole": "go on behind the hole: these entries are in no log any more",
+    "back": "remove the rows of the lost entries and store on from the last common one",
+    "anew": "a log begun anew: keep what is stored, remove what this log holds again, store it",
+}
 
 
 class DatabaseRepair:
@@ -35,83 +52,74 @@ class DatabaseRepair:
         for found in stored_offsets(self._connection):
             if namespaces and found.offset.stream.slot.namespace not in namespaces:
                 continue
-            finding = look(self._log, found.offset.stream, found.offset.place)
-            if finding.continuity is Continuity.LOST:
-                yield self._go_on(found, finding)
-            elif finding.continuity is Continuity.CUT:
-                yield self._go_back(found, finding)
+            finding = examined(self._log, found.offset.stream, found.offset.place)
+            if not finding.whole:
+                yield self._plan(found, finding)
 
-    def _go_on(self, found: GroupOffset, finding: Finding) -> Plan:
-        """Entries are gone for good: count them as passed over."""
-        before = found.offset
-        info = self._log.info(before.stream)
-        missed = info.entries_added - info.length - before.entries
-        after = StoredOffset(
-            before.stream, before.last, before.entries + missed, before.ticks, before.checksum
-        )
-
-        def apply() -> Done:
-            put(self._connection, found.group, before, after)
-            return Done()
-
-        cure = "go on behind the hole: these entries are in no log any more"
-        return Plan(found.group, finding, cure, before.last, missed, apply)
-
-    def _go_back(self, found: GroupOffset, finding: Finding) -> Plan:
+    def _plan(self, found: GroupOffset, finding: Finding) -> Plan:
         offset = found.offset
-        common = last_common(self._log, offset.stream, offset.last, self._stored(offset))
-        if common is None and not begins_anew(self._log, offset.stream):
-            # Trimmed since: what is stored before its first entry cannot be compared.
-            first = self._log.info(offset.stream).first_id
-            older = None if first is None else self._newest_stored_before(offset, first)
-            common = older
-        if common is None:
-            return self._begin_anew(found, finding)
-        undone = counted(stored_after(self._stored(offset), common, offset.last))
+        if finding.continuity is Continuity.LOST:
+            cure, place, undone = (
+                CURES["hole"],
+                offset.last,
+                missed_entries(self._log, offset.stream, offset.place),
+            )
+        else:
+            parted = self._parting(offset)
+            cure = CURES["back" if parted else "anew"]
+            place = parted.place.last if parted else BEGIN
+            undone = parted.undone if parted else 0
 
         def apply() -> Done:
-            kept, count = keep(
-                self._folder, offset.stream, self._stamp,
-                stored_after(self._stored(offset), common, offset.last),
-            )  # fmt: skip
-            rows = set_back(
-                self._connection, found.group, offset, self._offset_at(offset, common, count)
-            )
-            return Done(rows_removed=rows, kept_in=kept)
+            return self._cure(found.group, offset, finding.continuity)
 
-        cure = "remove the rows of the lost entries and store on from the last common one"
-        return Plan(found.group, finding, cure, common, undone, apply)
+        return Plan(found.group, finding, cure, place, undone, apply)
 
-    def _begin_anew(self, found: GroupOffset, finding: Finding) -> Plan:
-        """Nothing is shared: what is stored stays, apart from what the new log holds again."""
-        offset = found.offset
+    def _cure(self, group: str, offset: StoredOffset, what: Continuity) -> Done:
+        for _ in range(TRIES_MAX):
+            try:
+                if what is Continuity.LOST:
+                    return self._go_on(group, offset)
+                parted = self._parting(offset)
+                if parted is None:
+                    return self._begin_anew(group, offset)
+                return self._go_back(group, offset, parted)
+            except SinkFenced as error:
+                moved = error
+            fence(self._connection, group, offset.stream.slot)
+            offset = stored_offset(self._connection, group, offset.stream)
+        raise moved
 
-        def apply() -> Done:
-            again = Again()
-            again.see(entries_after(self._log, offset.stream, BEGIN))
-            newest = EntryId(max(0, offset.last.ms - RESENT_MS_MAX), 0)
-            resent = again.resent(stored_after(self._stored(offset), newest, offset.last))
-            rows = retire(
-                self._connection, found.group, offset, again=again.since(), entries_again=resent
-            )
-            return Done(rows_removed=rows)
+    def _go_on(self, group: str, offset: StoredOffset) -> Done:
+        missed = missed_entries(self._log, offset.stream, offset.place)
+        after = replace(offset, entries=offset.entries + missed)
+        put(self._connection, group, offset, after)
+        return Done()
 
-        cure = "a log begun anew: keep what is stored, remove what this log holds again, store it"
-        return Plan(found.group, finding, cure, BEGIN, 0, apply)
+    def _go_back(self, group: str, offset: StoredOffset, parted: Parting) -> Done:
+        place = parted.place
+        kept, _ = keep(
+            self._folder, offset.stream, self._stamp,
+            stored_after(self._stored(offset), place.last, offset.last),
+        )  # fmt: skip
+        after = StoredOffset(offset.stream, place.last, place.entries, offset.ticks, place.checksum)
+        return Done(rows_removed=set_back(self._connection, group, offset, after), kept_in=kept)
+
+    def _begin_anew(self, group: str, offset: StoredOffset) -> Done:
+        """No beginning is shared: what is stored stays, apart from what the new log holds again
+        (whether pulled and sent again, or stored from it already)."""
+        again = Again()
+        again.see(entries_after(self._log, offset.stream, BEGIN))
+        newest = EntryId(max(0, offset.last.ms - RESENT_MS_MAX), 0)
+        resent = again.resent(stored_after(self._stored(offset), newest, offset.last))
+        rows = retire(self._connection, group, offset, again=again.since(), entries_again=resent)
+        return Done(rows_removed=rows)
+
+    def _parting(self, offset: StoredOffset) -> Parting | None:
+        return parting(self._log, offset.stream, offset.place, self._stored(offset))
 
     def _stored(self, offset: StoredOffset) -> _StoredEntries:
         return _StoredEntries(self._connection, offset)
-
-    def _newest_stored_before(self, offset: StoredOffset, first: EntryId) -> EntryId | None:
-        low = EntryId(max(0, first.ms - RESENT_MS_MAX), 0)
-        ids = [e.id for e in stored_after(self._stored(offset), low, offset.last) if e.id < first]
-        return max(ids, default=None)
-
-    def _offset_at(self, offset: StoredOffset, common: EntryId, undone: int) -> StoredOffset:
-        [entry] = self._stored(offset)(common, common)
-        return StoredOffset(
-            offset.stream, common, offset.entries - undone, offset.ticks, checksum_of(entry)
-        )
 
 
 class _StoredEntries:

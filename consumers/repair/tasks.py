@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from consumers.repair.parting import counted, entries_after
+from consumers.repair.parting import entries_after, examined, missed_entries
 from consumers.repair.plan import Done, Plan
-from events.continuity import Continuity, Finding, findings
+from events.continuity import Continuity, Finding
 from events.log import BEGIN, OPERATOR, SOURCE, Log, LogError, Slot, Stream
 from events.offset import Offset, checksum_of
 from events.tasks import NOTHING_DERIVED, TaskRecord
@@ -26,7 +26,7 @@ class TaskRepair:
         forked only after its repair: ask again then."""
         for slot in self._slots(namespaces):
             record = self._log.tasks.peek(slot)
-            wrong = findings(self._log, record.offsets)
+            wrong = self._wrong(record)
             if wrong:
                 yield self._plan(record, wrong)
 
@@ -35,6 +35,10 @@ class TaskRepair:
             for writer, tasks in self._log.tasks.writers(namespace).items():
                 if writer not in (SOURCE, OPERATOR):
                     yield from (Slot(namespace, writer, number) for number in range(tasks))
+
+    def _wrong(self, record: TaskRecord) -> list[Finding]:
+        found = (examined(self._log, stream, o) for stream, o in sorted(record.offsets.items()))
+        return [finding for finding in found if not finding.whole]
 
     def _plan(self, record: TaskRecord, wrong: list[Finding]) -> Plan:
         cut = [finding for finding in wrong if finding.continuity is Continuity.CUT]
@@ -62,7 +66,7 @@ class TaskRepair:
         slot = record.slot
         for info in reversed(self._log.tasks.snapshots(slot)):
             snapshot = self._log.tasks.snapshot(slot, info.place)
-            wrong = findings(self._log, snapshot.offsets)
+            wrong = self._wrong(snapshot)
             if any(finding.continuity is Continuity.CUT for finding in wrong):
                 continue
             offsets = self._passed_over(snapshot.offsets, wrong)
@@ -78,8 +82,8 @@ class TaskRepair:
         """The offsets with entries that are gone for good counted as done."""
         passed = dict(offsets)
         for stream in {finding.stream for finding in lost}:
-            info = self._log.info(stream)
-            passed[stream] = passed[stream]._replace(entries=info.entries_added - info.length)
+            missed = missed_entries(self._log, stream, passed[stream])
+            passed[stream] = passed[stream]._replace(entries=passed[stream].entries + missed)
         return passed
 
     def _set_back(
@@ -93,7 +97,7 @@ class TaskRepair:
             found = [entry for entry in found if entry.id != last][:1]  # another one in its place
             place = found[0].id if found else BEGIN
             added = self._log.info(stream).entries_added
-            entries = added - counted(entries_after(self._log, stream, place))
+            entries = added - sum(1 for _ in entries_after(self._log, stream, place))
             back[stream] = Offset(place, entries, checksum_of(found[0]) if found else 0)
         return back
 

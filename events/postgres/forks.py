@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from events.log import EntryId, Stream
+from events.log import EntryId, Slot, Stream
 from events.postgres.connection import Connection
 from events.postgres.offsets import SinkFenced, StoredOffset
 
 TICKS = "ticks"
+_COLUMNS = "stream, last_ms, last_seq, entries, ticks, checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,31 @@ class Since:
 
 def stored_offsets(connection: Connection) -> list[GroupOffset]:
     """Every offset of every group, by group and stream."""
-    rows = connection.execute(
-        "SELECT sink_group, stream, last_ms, last_seq, entries, ticks, checksum FROM raw.offsets"
-        " ORDER BY sink_group, stream"
-    ).fetchall()
     return [
-        GroupOffset(
-            group, StoredOffset(Stream.parse(name), EntryId(ms, seq), entries, ticks, checksum)
-        )
-        for group, name, ms, seq, entries, ticks, checksum in rows
+        GroupOffset(group, _offset(*row))
+        for group, *row in connection.execute(
+            f"SELECT sink_group, {_COLUMNS} FROM raw.offsets ORDER BY sink_group, stream"  # noqa: S608 - our own constant
+        ).fetchall()
     ]
+
+
+def stored_offset(connection: Connection, group: str, stream: Stream) -> StoredOffset:
+    """One offset as it is now. Raises SinkFenced when there is none any more."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM raw.offsets WHERE sink_group = %s AND stream = %s",  # noqa: S608 - our own constant
+        (group, str(stream)),
+    ).fetchone()
+    if row is None:
+        raise SinkFenced(f"{group} stores {stream} no more")
+    return _offset(*row)
+
+
+def fence(connection: Connection, group: str, slot: Slot) -> None:
+    """Take a slot from whoever stores it: it reads its offsets anew, and looks at them."""
+    connection.execute(
+        "UPDATE raw.offsets SET token = NULL WHERE sink_group = %s AND slot = %s",
+        (group, str(slot)),
+    )
 
 
 def set_back(
@@ -107,13 +123,19 @@ def put(connection: Connection, group: str, before: StoredOffset, to: StoredOffs
         _set(connection, group, to, to.ticks)
 
 
+def _offset(
+    stream: str, ms: int, seq: int, entries: int, ticks: int, checksum: int
+) -> StoredOffset:
+    return StoredOffset(Stream.parse(stream), EntryId(ms, seq), entries, ticks, checksum)
+
+
 def _take(connection: Connection, group: str, before: StoredOffset) -> None:
     found = connection.execute(
-        "SELECT last_ms, last_seq, checksum FROM raw.offsets"
+        "SELECT last_ms, last_seq, entries, checksum FROM raw.offsets"
         " WHERE sink_group = %s AND stream = %s FOR UPDATE",
         (group, str(before.stream)),
     ).fetchone()
-    if found != (before.last.ms, before.last.seq, before.checksum):
+    if found != (before.last.ms, before.last.seq, before.entries, before.checksum):
         raise SinkFenced(f"{before.stream}: the offset of {group} moved meanwhile: look again")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from events.log import Claim, EntryId, Fenced, Slot
+from events.log import Claim, EntryId, Fenced, LogError, Slot
 from events.redis import keys
 from events.redis.connect import Client
 from events.redis.scripts import Script
@@ -43,6 +43,7 @@ def rewind(client: Client, run: Run, calls: Calls, claim: Claim, to: TaskRecord)
     streams = [keys.journal(slot), *keys.lanes(slot)]
     newest = [EntryId(to.commits, 1 if to.commits else 0), *([to.newest] * 4)]
     with calls():
+        _refuse_spilled(client, slot, to.newest)
         cuts = [
             _without_tail(client, key, f"{key}:rewound", last)
             for key, last in zip(streams, newest, strict=True)
@@ -63,6 +64,17 @@ def rewind(client: Client, run: Run, calls: Calls, claim: Claim, to: TaskRecord)
     if run(REWIND, script_keys, [*arguments, *forgotten]) != 1:
         raise Fenced(f"{slot} was taken over: nothing was rewound")
     return sum(cut.removed for cut in cuts[1:])
+
+
+def _refuse_spilled(client: Client, slot: Slot, newest: EntryId) -> None:
+    """What lies in segments on disk cannot be taken away from here."""
+    for lane, last in client.hgetall(keys.spilled(slot)).items():
+        if EntryId.parse(last) > newest:
+            raise LogError(
+                f"{slot}: outputs in {lane.decode()} up to {last.decode()} lie in segments on "
+                f"disk; it would go back to {newest}, before them. Begin the group anew with "
+                "`bridgectl groups remove --outputs`"
+            )
 
 
 def _without_tail(client: Client, key: str, copy: str, last: EntryId) -> _Cut:

@@ -23,9 +23,12 @@ from events.codec import AnyEvent, decode, encode
 from events.decisions import TradeSignal
 from events.log import SOURCE, Entry, Lane, Log, Slot
 from events.postgres import connect, read_entries, read_ticks
+from events.postgres.connection import Connection
 from events.redis import RedisLog, open_log
-from events.ticks import TickBatch
+from events.ticks import TickArray, TickBatch
+from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
 from tests.integration.test_producer import (
+    OPTIONS,
     SYMBOLS,
     assert_is_truth,
     running,
@@ -201,6 +204,54 @@ def test_after_a_failover_that_lost_its_tail_everything_is_whole_again(
         wait_for_ticks(log, 10)
         producer.stop()
         check_everything(log, postgres_url)
+
+
+def test_a_log_emptied_under_everything_is_filled_again_and_doubles_no_row(
+    redis_server: RedisServer, postgres_url: str, tmp_path: Path
+) -> None:
+    """The producer pulls from before the loss; the group begins anew; of the database's rows
+    those go that the new log holds again."""
+    with (
+        closing(open_log(redis_server.url)) as log,
+        running(settings_in(tmp_path), simulated(), log) as (producer, _),
+        chain(redis_server.url, postgres_url) as behind,
+    ):
+        wait_for_ticks(log, 20)
+        wait_until(lambda: behind.persist.progress().ticks > 20, what="something is stored")
+        log.client.flushall()
+        wait_until(lambda: bool(behind.persist.progress().halted), what="persist halts")
+        wait_until(lambda: log.namespaces() == {"demo": 4}, what="the namespace is back")
+        wait_for_ticks(log, 20)
+        with connect(postgres_url, application="test") as connection:
+            steps = list(Repair(log, connection, kept_folder=tmp_path / "forks", stamp="now").run())
+            assert {plan.cure.partition(":")[0] for plan, _ in steps} == {"a log begun anew"}
+            wait_for_ticks(log, 10)
+            producer.stop()
+            wait_until(lambda: all_derived(log), timeout_s=40, what="everything is derived")
+            check_derived(log)
+            assert_is_truth(log)
+            for symbol in SYMBOLS:
+                new = ticks_in(log, "demo", symbol)
+                wait_until(lambda new=new, symbol=symbol: _once(connection, symbol, new),  # type: ignore[misc] # mypy cannot infer
+                           what=f"every tick of {symbol} is stored once")  # fmt: skip
+            [told] = connection.execute(
+                "SELECT count(*) - count(DISTINCT body::text) FROM raw.events WHERE type LIKE"
+                " 'account.%'"
+            ).fetchall()
+            assert told == (0,), "account events that were sent again are stored once"
+
+
+def _once(connection: Connection, symbol: str, new: TickArray) -> bool:
+    """Stored: what came before the new log, without a gap, and the new log; nothing twice."""
+    stored = np.sort(read_ticks(connection, "demo", symbol))
+    older = stored[stored["time_msc"] < new["time_msc"].min()]
+    whole = np.sort(np.concatenate([older, new]))
+    if not np.array_equal(stored, whole):
+        return False
+    truth = SimulatedTerminal(SimulatedOptions.model_validate({**OPTIONS, "trader": None}))
+    begin_ms = int(stored["time"].min()) * 1000
+    end_ms = int(stored["time_msc"].max()) // 1000 * 1000
+    return len(truth.truth(symbol, begin_ms, end_ms)) == int((stored["time_msc"] < end_ms).sum())
 
 
 @pytest.mark.slow

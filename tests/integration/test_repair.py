@@ -15,7 +15,7 @@ import bridgectl
 from consumers.repair import Repair
 from events.codec import encode
 from events.continuity import findings
-from events.log import SOURCE, Entry, EntryId, Lane, NewEntry, Slot, Stream
+from events.log import SOURCE, Entry, EntryId, Lane, LogError, NewEntry, Slot, Stream
 from events.offset import Offset
 from events.postgres import connect, read_entries, read_ticks
 from events.redis import RedisLog
@@ -274,6 +274,18 @@ def test_a_running_owner_is_fenced_by_the_repair(redis_log: RedisLog, repaired: 
     assert list(repaired.run())
     with pytest.raises(Fenced):
         redis_log.tasks.commit(Commit(taken[0], taken[1].newest, {}))
+
+
+def test_a_task_whose_outputs_lie_on_disk_is_not_put_back_by_halves(redis_log: RedisLog) -> None:
+    Feed(redis_log, seed=29).append(20)
+    derive(redis_log)
+    redis_log.client.hset(f"{GROUP}:spilled", "normal", str(redis_log.tasks.peek(GROUP).newest))
+    taken = redis_log.tasks.acquire(GROUP, "repair", seen="")
+    assert taken is not None
+    before = outputs_of(redis_log)
+    with pytest.raises(LogError, match="groups remove --outputs"):
+        redis_log.tasks.rewind(taken[0], TaskRecord(GROUP, {}, {}, EntryId(0, 0), 0, ""))
+    assert outputs_of(redis_log) == before
 
 
 # ---- the command

@@ -288,7 +288,9 @@ def compared(
     with Captured(found.redis_url, found.postgres_url, terminal.namespace) as captured:
         symbols = only or tuple(captured.symbols() if spans is None else spans)
         wanted: dict[str, Spans] = {
-            place: captured.spans(place, symbols, ended=recorded) if spans is None else spans
+            place: captured.spans(place, symbols, ended=recorded)
+            if spans is None
+            else captured.still_held(place, spans)
             for place in PLACES
         }
         if last_s is not None:

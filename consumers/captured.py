@@ -10,7 +10,7 @@ from consumers.tick_places import DatabaseTicks, LogTicks
 from consumers.verify import TickSource, TruthSource, Verification, span_of, verify_ticks
 from events import postgres
 from events.codec import TICKS, TICKS_HISTORY
-from events.log import SOURCE, Lane, Slot
+from events.log import SOURCE, Lane, Slot, partition_of
 from events.redis import open_log
 
 LOG, DATABASE = "log", "database"
@@ -69,6 +69,23 @@ class Captured:
         """From the first to the last tick (server ms) that one place holds of each symbol."""
         found = {one: span_of(self._places[place], one, ended=ended) for one in symbols}
         return {one: span for one, span in found.items() if span is not None}
+
+    def still_held(self, place: str, spans: Spans) -> Spans:
+        """Of these spans, what a place still holds: old entries leave the log."""
+        if place != LOG:
+            return spans
+        held: dict[str, tuple[int, int]] = {}
+        for symbol, (begin, until) in spans.items():
+            if self._was_trimmed(symbol):
+                found = span_of(self._places[place], symbol, ended=False)
+                begin = until if found is None else max(begin, found[0])
+            held[symbol] = (min(begin, until), until)
+        return held
+
+    def _was_trimmed(self, symbol: str) -> bool:
+        slot = Slot(self.namespace, SOURCE, partition_of(symbol, max(1, self._partitions)))
+        seen = [self._log.info(slot.stream(lane)) for lane in (Lane.NORMAL, Lane.LOW)]
+        return any(info.entries_added > info.length for info in seen)
 
     def compared(self, truth: TruthSource, spans: Mapping[str, Spans]) -> Verification:
         """Each place of `spans` against the terminal."""

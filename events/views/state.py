@@ -32,6 +32,8 @@ class LaneState:
     entries_added: int
     last_id: str
     lag: Mapping[str, int | None]
+    spilled: int = 0
+    """Entries that lie in segments on disk, because somebody has not read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ def _namespace(log: Log, name: str, partitions: int) -> NamespaceState:
 
 def _lanes(log: Log, slot: Slot) -> list[LaneState]:
     lanes = []
+    spans = log.retained.spans([slot])
     for stream in slot.streams():
         info = log.info(stream)
         groups = log.groups(stream)
@@ -208,6 +211,7 @@ def _lanes(log: Log, slot: Slot) -> list[LaneState]:
                 entries_added=info.entries_added,
                 last_id=str(info.last_id),
                 lag={name: group.lag for name, group in groups.items()},
+                spilled=sum(span.entries for span in spans.get(stream, ())),
             )
         )
     return lanes

@@ -189,11 +189,16 @@ def lanes(namespace: NamespaceState) -> Table:
     """Entries by lane, and how far each group is behind."""
     table = Table(box=None, header_style=DIM, padding=(0, 2))
     groups = list(namespace.lag_by_group())
-    for name in ("lane", "entries", "kept", *(f"{group} behind" for group in groups)):
+    on_disk = any(lane.spilled for lane in namespace.lanes)
+    columns = ["lane", "entries", "kept", *(["on disk"] if on_disk else [])]
+    for name in (*columns, *(f"{group} behind" for group in groups)):
         table.add_column(name, justify="left" if name == "lane" else "right")
     added = namespace.entries_by_lane()
     for label, entries in added.items():
         kept = sum(lane.length for lane in namespace.lanes if lane.lane == label)
+        spilled = sum(lane.spilled for lane in namespace.lanes if lane.lane == label)
         behind = [f"{namespace.lag(group, label):,}" for group in groups]
-        table.add_row(label, f"{entries:,}", f"{kept:,}", *behind)
+        table.add_row(
+            label, f"{entries:,}", f"{kept:,}", *([f"{spilled:,}"] if on_disk else []), *behind
+        )
     return table

@@ -54,6 +54,8 @@ class Reading:
         """By priority: the newest critical entries that a batch gave."""
         self._given: dict[Stream, EntryId] = {}
         """The last entries of the lower lanes in the last batch that had room for them."""
+        self._owed: set[Stream] = set()
+        """Lower lanes that such a batch did not come to."""
         self._alone = False
 
     def batch(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
@@ -93,12 +95,13 @@ class Reading:
     def _by_priority(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
         """What is critical comes alone and is committed at once, in every second batch at most.
 
-        Otherwise the higher lanes, and a share for the others. A batch that was cut before it
-        came to those is made good by one of theirs alone.
+        Otherwise the higher lanes, and a share for the others. Where a batch was cut before it
+        came to a lower lane, that is made good by a batch of this lane alone, lowest first.
         """
         count = self._count
         share = max(1, int(count * LOW_SHARE))
-        cut = [stream for stream, last in self._given.items() if after[stream] < last]
+        self._owed |= {stream for stream, last in self._given.items() if after[stream] < last}
+        self._given = {}
         urgent = self._read(after, self._urgent, count)
         critical = {s: entries for s, entries in urgent.items() if s.lane is Lane.CRITICAL}
         self.reached |= {stream: entries[-1].id for stream, entries in critical.items()}
@@ -106,10 +109,11 @@ class Reading:
             self._alone = True
             return in_priority_order(critical)
         self._alone = False
-        if cut:
-            found = self._read(after, cut, share)
-            self._given = {}
-            return in_priority_order(found)
+        if self._owed:
+            lowest = max(stream.lane for stream in self._owed)
+            streams = {stream for stream in self._owed if stream.lane is lowest}
+            self._owed -= streams
+            return in_priority_order(self._read(after, streams, share))
         left = max(share, count - sum(map(len, urgent.values())))
         found = self._read(after, self._patient, left)
         if any(len(e) >= left for stream, e in found.items() if stream.lane < Lane.LOW):

@@ -265,6 +265,23 @@ def test_no_count_no_writer_and_no_moment_of_reading_inverts_the_order(
     assert len(seen) == appended
 
 
+def test_no_batch_that_grows_or_shrinks_inverts_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small entries after large ones: a lane is full by the count it was asked with."""
+    monkeypatch.setattr("consumers.runtime.reading.BATCH_BYTES_AIM", 400)
+    log, claim = world()
+    for size in [150] * 12 + [1] * 60 + [150] * 12:
+        log.append(claim, [NewEntry(LANES[0], "t.1", "k", b"x" * size)])
+        log.append(claim, [NewEntry(LANES[-1], "t.1", "k", b"")])
+    after = {SOURCE.stream(lane): BEGIN for lane in LANES}
+    reading = Reading(log, list(after), Order.LOG, entries_max=16)
+    seen: list[EntryId] = []
+    while batch := reading.batch(after):
+        seen += [entry.id for entry in batch]
+        after |= {entry.stream: entry.id for entry in batch}
+    assert seen == sorted(seen)
+    assert len(seen) == 2 * 84
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False)
     | st.text(max_size=9) | st.binary(max_size=9),

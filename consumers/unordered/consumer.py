@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,11 +18,22 @@ from consumers.runtime.group import TaskSpec
 from consumers.runtime.sharing import Members, worker_name
 from consumers.sinks import SinkGroup
 from consumers.sinks.letter import dead_letter
-from consumers.unordered.effect import Done, KeepsState, effect_of
+from consumers.unordered.effect import Done, effect_of
 from consumers.workers.beginning import Begin
 from consumers.workers.taking import AnyGroup, WorkerOptions
-from consumers.workers.worker import Count, Progress, waits
-from events.log import BEGIN, Entry, EntryId, Log, LogError, LogUnavailable, Slot, Stream
+from consumers.workers.worker import Count, GroupRefused, Progress, waits
+from events.log import (
+    APPEND_ENTRIES_MAX,
+    BEGIN,
+    ENTRY_BYTES_MAX,
+    Entry,
+    EntryId,
+    Log,
+    LogError,
+    LogUnavailable,
+    Slot,
+    Stream,
+)
 from events.unordered import Derived, Reclaimed
 
 logger = logging.getLogger(__name__)
@@ -92,7 +103,7 @@ class Consumer:
         return {slot: hand.spec for slot, hand in list(self._hands.items())}
 
     def run(self) -> None:
-        """Work until told to stop. Raises LogError for a group that cannot run like this."""
+        """Work until told to stop. Raises GroupRefused."""
         try:
             while not self.stopping:
                 if not self.turn():
@@ -107,13 +118,11 @@ class Consumer:
         try:
             self._tend()
             worked = any([self._work(hand) for hand in self._hands.values()])
-        except LogUnavailable as error:
+        except GroupRefused:
+            raise
+        except LogError as error:
             self._lose(error)
             return False
-        except KeepsState:
-            raise
-        except LogError:
-            raise
         except Exception as error:
             self._wait_for_sink(error)
             return False
@@ -162,15 +171,25 @@ class Consumer:
                 self._look_after(hand)
 
     def _find_specs(self) -> None:
-        found = {spec.slot: spec for spec in self._group.specs(self._log)}
-        for namespace in {slot.namespace for slot in found}:
-            tasks = sum(slot.namespace == namespace for slot in found)
-            self._log.tasks.open_group(namespace, self._group.name, tasks)
+        try:
+            found = {spec.slot: spec for spec in self._group.specs(self._log)}
+            for namespace in {slot.namespace for slot in found}:
+                tasks = sum(slot.namespace == namespace for slot in found)
+                self._log.tasks.open_group(namespace, self._group.name, tasks)
+        except LogUnavailable:
+            raise
+        except LogError as error:
+            raise GroupRefused(str(error)) from error
         for slot, spec in found.items():
             if slot not in self._hands or self._hands[slot].spec != spec:
                 self._hands[slot] = self._opened(spec)
 
     def _opened(self, spec: TaskSpec) -> _Hand:
+        if self._log.tasks.peek(spec.slot).offsets:
+            raise GroupRefused(
+                f"group {self._group.name!r} was run in order before: its offsets would be lost; "
+                "give this one another name with --group"
+            )
         done_to = self._log.unordered.done_to(spec.slot)
         newest = self._options.begin is Begin.NEWEST
         begin = {}
@@ -178,6 +197,8 @@ class Consumer:
             last = self._log.info(stream).last_id
             self._seen.setdefault(stream, last)
             begin[stream] = done_to.get(stream, last if newest else BEGIN)
+        for stream, first in begin.items():  # this also tells that the group has no order
+            self._log.unordered.settle(spec.slot, stream, first)
         self._log.unordered.open(spec.reader, begin)
         self._log.tasks.join(spec.reader, spec.inputs)
         return _Hand(spec, begin)
@@ -208,8 +229,8 @@ class Consumer:
 
     def _finish(self, hand: _Hand, entries: Sequence[Entry], done: Done) -> None:
         slot = hand.spec.slot
-        if done.derived:
-            self._log.unordered.derive(slot, done.derived)
+        for part in _parts(done.derived):
+            self._log.unordered.derive(slot, part)
         self._log.unordered.acknowledge(hand.spec.reader, entries)
         count = self.progress.tasks.setdefault(slot, Count())
         count.entries += len(entries)
@@ -294,7 +315,7 @@ class Consumer:
         self.progress.waiting = text
         self._effect.close()
 
-    def _lose(self, error: LogUnavailable) -> None:
+    def _lose(self, error: LogError) -> None:
         """The log does not answer: what it gave us, or whether our answer arrived, is not known."""
         for hand in self._hands.values():
             hand.unsure, hand.kept, hand.alone = True, [], []
@@ -302,3 +323,18 @@ class Consumer:
         if not self.progress.waiting:
             logger.warning("%s: %s: waiting, nothing is lost", self._group.name, error)
         self.progress.waiting = str(error)
+
+
+def _parts(derived: Sequence[Derived]) -> Iterator[list[Derived]]:
+    """As much as the log takes at once; the outputs of one entry stay together."""
+    part: list[Derived] = []
+    outputs = size = 0
+    for one in derived:
+        count, length = len(one.outputs), sum(len(output.data) for output in one.outputs)
+        if part and (outputs + count > APPEND_ENTRIES_MAX or size + length > ENTRY_BYTES_MAX):
+            yield part
+            part, outputs, size = [], 0, 0
+        part.append(one)
+        outputs, size = outputs + count, size + length
+    if part:
+        yield part

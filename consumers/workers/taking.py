@@ -15,7 +15,7 @@ from consumers.sinks import SinkGroup, SinkRun
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin, is_new, pass_over_what_is_there
 from consumers.workers.ownership import LEASE_S
-from events.log import Claim, EntryId, Log, Stream
+from events.log import Claim, EntryId, Log, LogError, Stream
 from events.offset import Offset
 from events.tasks import TaskRecord
 
@@ -74,6 +74,11 @@ def load(
 
     Raises what a commit raises, and whatever a handler's or a sink's own start raises.
     """
+    if is_new(record) and log.unordered.done_to(spec.slot):
+        raise LogError(
+            f"group {group.name!r} was run with --unordered before: run it so again, or give this "
+            "one another name with --group"
+        )
     if options.begin is Begin.NEWEST and is_new(record):
         code = group.sink if isinstance(group, SinkGroup) else group.handler
         record = pass_over_what_is_there(log, spec, claim, record, version=code.version)

@@ -16,6 +16,7 @@ from consumers.unordered import Consumer, KeepsState
 from consumers.unordered.consumer import GIVEN_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.taking import WorkerOptions
+from consumers.workers.worker import GroupRefused, Worker
 from events.codec import AnyEvent, encode
 from events.decisions import TradeSignal
 from events.log import Entry, Lane, LogUnavailable, NewEntry, Slot
@@ -46,6 +47,14 @@ class Note(Handler):
         yield TradeSignal(
             event_time_ms=number, strategy="note", symbol="X", target="flat", reason=str(number)
         )
+
+
+class Many(Note):
+    """More outputs than the log takes in one step."""
+
+    def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
+        for _ in range(400):
+            yield from super().handle(event)
 
 
 class Counting(Handler):
@@ -203,21 +212,27 @@ def test_lost_requests_lost_replies_and_deaths_leave_every_output_once(seed: int
     assert len(dead) <= 2, seed
 
 
-def test_without_the_remembered_places_an_entry_given_twice_has_its_outputs_twice() -> None:
+class LosesAcknowledgements(Faulty):
+    """None of them arrives."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log, random.Random(1), 0.0)
+
+    def acknowledge(self, *_: object) -> int:
+        raise LogUnavailable("request lost")
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_the_place_of_an_entry_keeps_its_outputs_from_being_doubled(remembers: bool) -> None:
     world = World()
-    chance = random.Random(3)
-    derived = world.log.unordered._derived
-    for _ in range(40):
-        world.feed(1)
-        consumer = world.consumer(Faulty(world.log, chance, 0.4))
-        consumer.turn()
-        derived.clear()
-        world.now += SILENT_S
-    for _ in range(20):
-        world.now += SILENT_S
-        world.drain(world.consumer())
-        derived.clear()
-    assert max(Counter(world.numbers()).values()) > 1
+    world.feed(3)
+    world.consumer(LosesAcknowledgements(world.log)).turn()
+    assert world.numbers() == [1, 2, 3]
+    if not remembers:
+        world.log.unordered._derived.clear()
+    world.now += SILENT_S
+    world.drain(world.consumer())
+    assert world.numbers() == ([1, 2, 3] if remembers else [1, 1, 2, 2, 3, 3])
 
 
 def test_an_entry_that_raises_is_a_dead_letter_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +292,41 @@ def test_a_handler_that_keeps_state_is_told_to_run_in_order() -> None:
     world.feed(1)
     with pytest.raises(KeepsState, match="without --unordered"):
         world.consumer().turn()
+
+
+def test_outputs_go_to_the_log_in_parts_that_it_takes() -> None:
+    world = World(Many)
+    world.feed(7)
+    world.drain(world.consumer())
+    assert Counter(world.numbers()) == {number: 400 for number in range(1, 8)}
+
+
+def test_a_group_that_has_another_number_of_tasks_is_refused_for_good() -> None:
+    world = World()
+    world.log.tasks.open_group("demo", "notes", 3)
+    with pytest.raises(GroupRefused, match="3 tasks"):
+        world.consumer().turn()
+
+
+def test_a_group_runs_either_in_order_or_without() -> None:
+    world = World()
+    options = WorkerOptions("here")
+    worker = Worker(world.log, world.group, options, sleep=lambda _: None)
+    world.feed(3)
+    for _ in range(3):
+        worker.turn()
+    worker.leave()
+    with pytest.raises(GroupRefused, match="was run in order"):
+        world.consumer().turn()
+    other = World()
+    other.consumer().turn()
+    other.feed(3)
+    worker = Worker(other.log, other.group, options, sleep=lambda _: None)
+    for _ in range(3):
+        worker.turn()
+    assert other.numbers() == []
+    assert worker.owned == {}
+    worker.leave()
 
 
 def test_a_group_may_begin_with_what_comes_next() -> None:

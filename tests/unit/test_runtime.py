@@ -270,7 +270,7 @@ def test_no_batch_that_grows_or_shrinks_inverts_the_order(monkeypatch: pytest.Mo
     monkeypatch.setattr("consumers.runtime.reading.BATCH_BYTES_AIM", 400)
     log, claim = world()
     for size in [150] * 12 + [1] * 60 + [150] * 12:
-        log.append(claim, [NewEntry(LANES[0], "t.1", "k", b"x" * size)])
+        log.append(claim, [NewEntry(LANES[0], "t.1", "k", b"x" * size)] * 3)
         log.append(claim, [NewEntry(LANES[-1], "t.1", "k", b"")])
     after = {SOURCE.stream(lane): BEGIN for lane in LANES}
     reading = Reading(log, list(after), Order.LOG, entries_max=16)
@@ -279,7 +279,7 @@ def test_no_batch_that_grows_or_shrinks_inverts_the_order(monkeypatch: pytest.Mo
         seen += [entry.id for entry in batch]
         after |= {entry.stream: entry.id for entry in batch}
     assert seen == sorted(seen)
-    assert len(seen) == 2 * 84
+    assert len(seen) == 4 * 84
 
 
 values = st.recursive(

@@ -214,7 +214,9 @@ def test_an_entry_that_ends_the_process_is_passed_over_at_last(bench: Bench) -> 
     assert bench.told().count("taken over") <= 5
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [5, 12])
+@pytest.mark.timeout(600)
 def test_workers_killed_from_outside_leave_no_dead_letters(bench: Bench, kills: int) -> None:
     """Each worker is killed as soon as it holds the task, idle or in the middle of an entry."""
     entries = kills * 20
@@ -236,10 +238,10 @@ def test_workers_killed_from_outside_leave_no_dead_letters(bench: Bench, kills: 
             wait_until(lambda before=before: len(bench.counts()) > before, timeout_s=60)  # type: ignore[misc]  # a bound default
         os.kill(pid_of(holder), signal.SIGKILL)
         killed += 1
-    wait_until(lambda: len(bench.counts()) == entries, timeout_s=100, what="everything handled")
+    wait_until(lambda: len(bench.counts()) == entries, timeout_s=300, what="everything handled")
     assert bench.counts() == list(range(1, entries + 1))
     assert bench.letters() == []
-    assert killed >= 2
+    assert killed >= kills // 2
 
 
 def pid_of(holder: str) -> int:

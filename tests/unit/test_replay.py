@@ -426,6 +426,28 @@ def test_the_ring_keeps_the_oldest_usable_snapshot_and_bounds_the_journal() -> N
     assert world.verified().good
 
 
+def test_a_snapshot_is_taken_at_once_where_what_was_read_left_the_log() -> None:
+    now = [0.0]
+    world = World()
+    world.append([clock(n) for n in range(10)])
+    task = world.run(world.task(monotonic=lambda: now[0]))
+    world.trim(Lane.NORMAL, EntryId(1_000, 10))
+    world.append([clock(10)])
+    now[0] = 29.0
+    world.run(task)
+    assert world.log.tasks.snapshots(OWN) == []
+    assert "would be needed" in world.verified().problem
+    now[0] = 31.0
+    world.append([clock(11)])
+    world.run(task)
+    assert len(world.log.tasks.snapshots(OWN)) == 1
+    now[0] = 62.0
+    world.append([clock(12)])
+    world.run(task)
+    assert len(world.log.tasks.snapshots(OWN)) == 1
+    assert world.verified().good
+
+
 def test_snapshots_that_nothing_can_begin_from_go_first() -> None:
     world = World()
     now = [0.0]
@@ -491,6 +513,42 @@ def test_an_upgrade_that_cannot_derive_halts_and_names_the_cure() -> None:
     assert (again.version, again.halted) == ("2", "")
     kept = [n for n in range(30) if n % 3 == 0 or n >= 9]
     assert msgpack.unpackb(again.state["total"]) == sum(kept)
+
+
+def test_an_upgrade_that_may_not_skip_what_it_does_not_bear_halts() -> None:
+    class Strict2(GatedStrictly):
+        version = "2"
+
+    world = World(Chain)
+    world.append([clock(1), gap(2, "poison"), clock(3)])
+    world.run()
+    record = world.upgrade(Strict2)
+    assert record.version == "1"
+    assert "may not be skipped: ZeroDivisionError" in record.halted
+    assert "--upgrade keep" in record.halted
+
+
+def test_an_upgrade_mends_a_task_that_its_former_code_halted() -> None:
+    class Mended(GatedStrictly):
+        version = "2"
+
+        def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
+            if isinstance(event, GapHealed):
+                event = event.model_copy(update={"reason": ""})
+            yield from super().handle(event)
+
+    world = World(Strict)
+    world.append([clock(1), gap(2, "poison"), clock(3)])
+    world.run()
+    [place] = letter_places(world)
+    record = world.upgrade(Mended)
+    assert (record.version, record.halted.partition(" ")[0]) == ("2", place)
+    ask(world, Action.RETRY, place, 1)
+    world.run()
+    assert world.task().halted == ""
+    found = world.verified()
+    assert (found.problem, found.first, found.state) == ("", None, [])
+    assert (found.equal, found.given) == (2, 1)
 
 
 def test_an_upgrade_can_keep_the_state() -> None:

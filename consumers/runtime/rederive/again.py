@@ -38,7 +38,11 @@ class Discarding:
 
 
 class Again:
-    """A handler on its way through what its task handled once."""
+    """A handler on its way through what its task handled once.
+
+    `upgrading`: it is other code, which may bear what the former did not. What it may not skip and
+    does not bear ends the way (ReplayImpossible).
+    """
 
     def __init__(
         self,
@@ -47,11 +51,11 @@ class Again:
         witness: Witness,
         *,
         retried: Collection[str] = (),
-        halts_too: bool = True,
+        upgrading: bool = False,
     ) -> None:
         self._log, self._deriving, self._witness = log, deriving, witness
         self._retried = frozenset(retried)
-        self._halts_too = halts_too
+        self._upgrading = upgrading
         self._borne: set[str] = set()
         self.entries = 0
 
@@ -68,7 +72,7 @@ class Again:
 
     def _do(self, note: Note, ends: Mapping[Stream, EntryId]) -> None:
         if note.deed is Deed.HALTED:
-            if self._halts_too:
+            if not self._upgrading:  # other code may bear it, and handles it where it was resumed
                 self._fail_again(note)
         elif note.deed is Deed.QUARANTINED:
             self._deriving.newest = self._witness.given(
@@ -89,6 +93,8 @@ class Again:
         at = 0
         while at < len(entries):
             batch = self._deriving.handle(entries[at:] if at else entries)
+            if batch.halted and self._upgrading:
+                raise ReplayImpossible(batch.halted)
             self._settle(batch)
             passed = entries[at : at + batch.handled]
             self._remember(passed, batch)

@@ -174,9 +174,16 @@ def left_out(notes: Collection[Note]) -> frozenset[str]:
     return frozenset(note.place for note in notes if note.deed in LEFT_OUT)
 
 
-def rows(log: Log, slot: Slot, *, after: int = 0, until: int | None = None) -> Iterator[Row]:
+def rows(
+    log: Log,
+    slot: Slot,
+    *,
+    after: int = 0,
+    until: int | None = None,
+    page_rows: int = JOURNAL_PAGE,
+) -> Iterator[Row]:
     """The journal of a task behind commit `after`, up to commit `until`."""
-    while page := log.tasks.journal(slot, after=after, count_max=JOURNAL_PAGE):
+    while page := log.tasks.journal(slot, after=after, count_max=page_rows):
         for row in page:
             if until is not None and row.commit > until:
                 return

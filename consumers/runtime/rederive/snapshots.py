@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.handler import Order
-from consumers.runtime.rederive.starts import beginning, missing
+from consumers.runtime.rederive.starts import beginning, missing, starts_of_version
 from events.log import Log
-from events.tasks import SNAPSHOTS_MAX, SnapshotInfo
+from events.tasks import SNAPSHOTS_MAX, SnapshotInfo, TaskRecord
 
 SNAPSHOT_S = 600.0
 """A task that commits takes a snapshot so often."""
+LOOK_S = 30.0
+"""How often it looks whether a replay could still begin somewhere; if not, it takes one at once."""
 JOURNAL_ROWS_MAX = 100_000
 """Rows of a journal that are kept at most, in tasks that write one with every commit."""
 SNAPSHOT_COMMITS = JOURNAL_ROWS_MAX // SNAPSHOTS_MAX
@@ -52,14 +54,29 @@ class Snapshots:
         self._every_s, self._every_commits = every_s, every_commits
         self._monotonic = monotonic
         self._due_at = monotonic() + every_s
+        self._look_at = monotonic() + LOOK_S
+        self._newest: TaskRecord | None = None
 
     def due(self, commit: int) -> Place | None:
         """Where a snapshot goes with commit number `commit`, when it is time for one."""
+        now = self._monotonic()
         by_count = self._journals and commit % self._every_commits == 0
-        if not by_count and self._monotonic() < self._due_at:
+        if not by_count and now < self._due_at and not self._lost(now):
             return None
-        self._due_at = self._monotonic() + self._every_s
+        self._due_at, self._look_at = now + self._every_s, now + LOOK_S
+        self._newest = None
         return self.place(commit)
+
+    def _lost(self, now: float) -> bool:
+        """Whether what was read left the log so soon that a replay can begin nowhere."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_S
+        if self._newest is None:
+            starts = starts_of_version(self._log, self._slot, self._version, newest=True)
+            self._newest = starts[-1].record if starts else None
+        newest = self._newest
+        return newest is None or bool(missing(self._log, newest, self._spec.inputs))
 
     def place(self, commit: int) -> Place:
         """Where a snapshot with this commit goes."""

@@ -31,7 +31,7 @@ def began(newest: EntryId, offsets: Mapping[Stream, Offset]) -> tuple[Note, ...]
 
 def beginning(log: Log, slot: Slot) -> Start | None:
     """The task before its first commit; None when the journal no longer tells of it."""
-    for row in rows(log, slot, until=1):
+    for row in rows(log, slot, until=1, page_rows=1):
         if record := _began_in(row.step, slot):
             return Start(record, "the beginning of the task")
     return None
@@ -50,14 +50,13 @@ def _began_in(step: JournalStep, slot: Slot) -> TaskRecord | None:
     return TaskRecord(slot, offsets, {}, newest, 0, "") if found else None
 
 
-def snapshot_starts(log: Log, slot: Slot, version: str) -> list[Start]:
-    """Snapshots that this code version made, oldest first."""
-    found = []
-    for info in log.tasks.snapshots(slot):
-        if info.version == version:
-            record = log.tasks.snapshot(slot, info.place)
-            found.append(Start(record, f"the snapshot after commit {info.commit}"))
-    return found
+def snapshot_starts(log: Log, slot: Slot, version: str, *, newest: bool = False) -> list[Start]:
+    """Snapshots that this code version made, oldest first; or only the newest."""
+    infos = [info for info in log.tasks.snapshots(slot) if info.version == version]
+    return [
+        Start(log.tasks.snapshot(slot, info.place), f"the snapshot after commit {info.commit}")
+        for info in (infos[-1:] if newest else infos)
+    ]
 
 
 def missing(log: Log, record: TaskRecord, inputs: Collection[Stream]) -> str:
@@ -87,10 +86,11 @@ def upgrades(log: Log, slot: Slot) -> list[int]:
     ]
 
 
-def starts_of_version(log: Log, slot: Slot, version: str) -> list[Start]:
-    """Every start whose state is what code of `version` would have, oldest first."""
+def starts_of_version(log: Log, slot: Slot, version: str, *, newest: bool = False) -> list[Start]:
+    """Every start whose state is what code of `version` would have, oldest first; of snapshots
+    only the newest where that is enough."""
     first = beginning(log, slot)
-    return [*([first] if first else []), *snapshot_starts(log, slot, version)]
+    return [*([first] if first else []), *snapshot_starts(log, slot, version, newest=newest)]
 
 
 def usable_starts(log: Log, spec: TaskSpec, version: str, *, since_commit: int = 0) -> list[Start]:

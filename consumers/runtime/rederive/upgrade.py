@@ -127,7 +127,7 @@ def _derived(
         journal_wanted=start.told != OLDEST_KEPT,
     )  # fmt: skip
     done_twice = retried(log, spec.slot, start.record, record)
-    again = Again(log, deriving, Discarding(), retried=done_twice, halts_too=False)
+    again = Again(log, deriving, Discarding(), retried=done_twice, upgrading=True)
     for turn in feeds.turns():
         again.take(turn)
         beating.tell(again.entries, feeds.entries)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 LEASE_S = 1.0
 """A task whose holder did not beat for this long may be taken over."""
 LEASE_S_MIN = 0.5
-LOOK_MISSING_S = 0.05
+LOOK_MISSING_S = 0.025
 """How often a worker looks while something of its share is not in its hands."""
 LOOK_CALM_S = 0.2
 """How often it looks otherwise; never more rarely than a fifth of the lease."""

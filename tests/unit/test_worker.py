@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -473,3 +474,93 @@ def test_looks_are_rare_when_all_is_well_and_frequent_when_something_is_missing(
         [Slot("demo", "chain", 0)])[0].token)  # fmt: skip
     world.run(0.4)
     assert worker._ownership.due_in_s() <= LOOK_MISSING_S + STEP_S
+
+
+class Fate:
+    """What happens to a group in one seeded run: workers come, leave, die, stand still, and
+    replies are lost before or after the log did what was asked."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.world = World(partitions=3)
+        self.asleep: dict[str, float] = {}
+        self.started = 0
+        tasks = self.world.log.tasks
+        self._commit, self._acquire = tasks.commit, tasks.acquire
+        tasks.commit = self._lossy(tasks.commit)  # type: ignore[method-assign]
+        tasks.acquire = self._lossy(tasks.acquire)  # type: ignore[method-assign]
+
+    def _lossy(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def lossy(*args: Any, **more: Any) -> Any:
+            luck = self.chance.random()
+            if luck < 0.02:
+                raise LogUnavailable("the request was lost")
+            done = call(*args, **more)
+            if luck < 0.04:
+                raise LogUnavailable("the reply was lost")
+            return done
+
+        return lossy
+
+    def run(self, seconds: float) -> None:
+        world = self.world
+        end_s = world.now_s + seconds
+        while world.now_s < end_s:
+            self.happen()
+            for name, worker in list(world.workers.items()):
+                if self.asleep.get(name, 0.0) <= world.now_s and not worker.stopping:
+                    with contextlib.suppress(LogUnavailable):
+                        worker.beater.round()
+                    worker.turn()
+            world.now_s += 0.02
+
+    def happen(self) -> None:
+        world, luck = self.world, self.chance.random()
+        name = self.chance.choice(sorted(world.workers)) if world.workers else ""
+        if luck < 0.1:
+            world.append(self.chance.randint(1, 20))
+        elif luck < 0.12 and len(world.workers) < 5:
+            self.started += 1
+            world.start(f"w{self.started}")
+        elif luck < 0.13 and name:
+            world.workers.pop(name).leave()
+        elif luck < 0.14 and name:
+            del world.workers[name]  # dead: it says nothing any more
+        elif luck < 0.15 and name:
+            self.asleep[name] = world.now_s + self.chance.uniform(0.1, 4 * LEASE_S)
+        elif luck < 0.155:
+            world.log.away = True
+        elif luck < 0.2:
+            world.log.away = False
+
+    def drain(self) -> None:
+        """All is well again, and one more worker is there."""
+        world = self.world
+        tasks = world.log.tasks
+        tasks.commit, tasks.acquire = self._commit, self._acquire  # type: ignore[method-assign]
+        world.log.away = False
+        world.start("last")
+        world.now_s += 4 * LEASE_S
+        world.run(15)
+
+
+def lives(seed: int) -> None:
+    fate = Fate(seed)
+    fate.run(15)
+    fate.drain()
+    assert sum(fate.world.sizes()) == 3, seed
+    assert max(fate.world.sizes()) - min(fate.world.sizes()) <= 1, seed
+    fate.world.check()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_to_workers_nothing_is_skipped_doubled_or_left_to_nobody(
+    seed: int,
+) -> None:
+    lives(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 153))
+def test_many_lives_of_workers_skip_and_double_nothing(seed: int) -> None:
+    lives(seed)

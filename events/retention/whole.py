@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from events.ahead import AskedRead, ReadsAhead
@@ -30,6 +31,8 @@ from events.retention.folder import SegmentFolder
 from events.tasks import Tasks
 from events.unordered import Unordered
 
+LOOK_S = 0.5
+"""How often is asked, while waiting for entries, whether they were spilled."""
 TRIES_MAX = 8
 """How often a read begins again because entries were spilled under it."""
 
@@ -43,11 +46,19 @@ class WholeLog:
     Raises SegmentMissing (the file is on another host), SegmentDamaged.
     """
 
-    def __init__(self, log: Log, folder: SegmentFolder) -> None:
+    def __init__(
+        self,
+        log: Log,
+        folder: SegmentFolder,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.bare, self._folder = log, folder
         self._spilled: dict[Stream, EntryId] = {}
         self._spans: dict[Stream, list[Span]] = {}
         self._lock = threading.Lock()
+        self._monotonic = monotonic
+        self._looked_at: dict[Slot, float] = {}
 
     @property
     def tasks(self) -> Tasks:
@@ -74,7 +85,7 @@ class WholeLog:
     ) -> dict[Stream, list[Entry]]:
         """All streams in one reply of the log, as it stands then; spilled ones continued from
         their segments up to `count_max`."""
-        if block_ms or any(at < self._mark(stream) for stream, at in after.items()):
+        if any(at < self._mark(stream) for stream, at in after.items()):
             self._look(after)  # spans may be gone by now, or there may be more
         for _ in range(TRIES_MAX):
             begun = {stream: max(at, self._mark(stream)) for stream, at in after.items()}
@@ -82,7 +93,10 @@ class WholeLog:
             found = self.bare.read(
                 begun, count_max=count_max, block_ms=None if behind else block_ms
             )
-            if self._look(after, begun):
+            # A wait that brought nothing is only wrong when all there is was spilled: asked now
+            # and then.
+            asks = bool(found) or not block_ms or self._is_due(after)
+            if asks and self._look(after, begun):
                 continue
             for stream in behind:
                 spilled = list(islice(self._after(stream, after[stream]), count_max))
@@ -148,6 +162,10 @@ class WholeLog:
             )
         raise _restless([stream])
 
+    def _is_due(self, streams: Iterable[Stream]) -> bool:
+        since = self._monotonic() - LOOK_S
+        return any(self._looked_at.get(stream.slot, since) <= since for stream in streams)
+
     def _mark(self, stream: Stream) -> EntryId:
         """Entries up to this one lie in segments, as far as we know."""
         return self._spilled.get(stream, BEGIN)
@@ -165,6 +183,7 @@ class WholeLog:
         has `begun`: then entries may be missing from what was read."""
         slots = {stream.slot for stream in streams}
         found = self.bare.retained.spilled(slots)
+        self._looked_at |= dict.fromkeys(slots, self._monotonic())
         with self._lock:
             mine = {stream: mark for stream, mark in self._spilled.items() if stream.slot in slots}
             if found != mine:

@@ -9,6 +9,7 @@ import pytest
 from events.log import Log, Slot
 from events.redis import open_log
 from tests.contract.test_log import *  # noqa: F403 - the promises of the log, on the log below
+from tests.contract.test_retained import *  # noqa: F403 - of what it keeps and lets go
 from tests.contract.test_tasks import *  # noqa: F403 - and those of its tasks
 from tests.contract.test_unordered import *  # noqa: F403 - and of handing entries out
 from tests.redis_topologies import redis_cluster

@@ -15,6 +15,8 @@ from events.log import BEGIN, Entry, EntryId, Log, Stream
 from events.offset import Offset, checksum_of
 
 PAGE_ENTRIES = 500
+PAGE_ENTRIES_FIRST = 16
+"""Forks are short, and an entry may hold thousands of ticks: look at few first, then at more."""
 WINDOW_MS = 600_000
 """Stored entries are read so much of the log's time at once."""
 TRIMMED_MS_MAX = 86_400_000
@@ -60,14 +62,14 @@ def parting(log: Log, stream: Stream, offset: Offset, stored: Stored) -> Parting
     """Where they part, or None when they share no beginning: the log was begun anew."""
     info = log.info(stream)
     counts = _Counts(offset, info.entries_added, _count(log, stream, offset.last, info.last_id))
-    upper = offset.last
-    while page := log.newest(stream, count_max=PAGE_ENTRIES, before=upper):
+    upper, size = offset.last, PAGE_ENTRIES_FIRST
+    while page := log.newest(stream, count_max=size, before=upper):
         here = {entry.id: checksum_of(entry) for entry in page}
         there = {entry.id: checksum_of(entry) for entry in stored(page[-1].id, upper)}
         for id_ in sorted(here.keys() | there.keys(), reverse=True):
             if counts.meets(id_, here.get(id_), there.get(id_)):
                 return Parting(Offset(id_, counts.number, here[id_]), counts.stored_after)
-        upper = below(page[-1].id)
+        upper, size = below(page[-1].id), min(size * 2, PAGE_ENTRIES)
     return _below_the_log(info.entries_added - info.length, upper, counts, stored)
 
 

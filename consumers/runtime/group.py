@@ -59,7 +59,10 @@ class Group:
         if not namespaces:
             return ()
         inputs = [stream for name in namespaces for stream in self._all_streams(log, name)]
-        return (TaskSpec(Slot(namespaces[0], self.name, 0), tuple(sorted(inputs))),)
+        # Where it began it stays, whatever the names of namespaces that come later.
+        homes = [name for name in namespaces if self.name in log.tasks.writers(name)]
+        home = homes[0] if homes else namespaces[0]
+        return (TaskSpec(Slot(home, self.name, 0), tuple(sorted(inputs))),)
 
     def _of_namespace(self, log: Log, namespace: str) -> Iterator[TaskSpec]:
         wanted = self.handler.tasks

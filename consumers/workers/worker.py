@@ -230,6 +230,8 @@ class Worker:
                 if slot in self._runs:  # it has more to read now
                     self._hand_over(slot)
                 self._ownership.hurry()
+        for slot in self._runs.keys() - found.keys():  # its terminal is gone
+            self._hand_over(slot)
         self._specs = found
 
     def _take(self, holding: Holding) -> None:

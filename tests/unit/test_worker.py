@@ -49,6 +49,12 @@ class NeedsAll(Chain):
     inputs: ClassVar[Inputs] = Inputs(writers=("source", "chain"))
 
 
+class Everywhere(Chain):
+    """One task over all terminals."""
+
+    inputs: ClassVar[Inputs] = Inputs(namespaces_together=True)
+
+
 class Broken(Chain):
     """Its code does not even begin."""
 
@@ -301,6 +307,21 @@ def test_a_new_terminal_is_found_and_its_readers_are_registered_first() -> None:
     readers = world.log.tasks.readers("second")
     assert readers[Slot("second", "source", 1).stream(Lane.NORMAL)] == {"chain.1"}
     assert world.log.tasks.writers("second")["chain"] == 2
+
+
+def test_a_task_over_all_terminals_stays_where_it_began_when_another_comes() -> None:
+    world = World(Everywhere, partitions=1)
+    worker = world.start("a")
+    world.append(5)
+    world.run(0.2)
+    world.open("another")  # its name comes before that of the first
+    world.append(5)
+    world.run(SPECS_S + 0.5)
+    [run] = worker.owned.values()
+    assert run.spec.slot == Slot("demo", "chain", 0)
+    assert {stream.slot.namespace for stream in run.ends} == {"another", "demo"}
+    assert len(world.derived()) == 5 + 5 + 5
+    assert "chain" not in world.log.tasks.writers("another")
 
 
 def test_a_writer_that_comes_later_is_read_too() -> None:

@@ -16,6 +16,7 @@ from consumers.failures.failure import failure, tidy, told
 from consumers.failures.letters import Letter, answer_to, letters, task_slots
 from consumers.failures.quarantine import ALONE_MAX, Suspicion, Trial
 from consumers.failures.request import Action, BadRequest, Request, halted_at, parse_place
+from consumers.replay.verification import verify_task
 from consumers.runtime import outputs
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Order
@@ -342,6 +343,22 @@ def test_a_dead_letter_can_be_dropped_and_says_by_whom() -> None:
     assert counts(log) == []
 
 
+def test_an_entry_of_a_newer_program_is_handled_after_an_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, claim = world()
+    log.append(claim, [NewEntry(Lane.NORMAL, "clock.9", "", clock().data), clock()])
+    run(owned(log))
+    [letter] = letters(log, [TASK])
+    assert "upgrade it" in letter.failed.error
+    monkeypatch.setattr(ClockTick, "VERSION", 9)
+    ask(log, "retry", letter.failed.place)
+    run_once(owned(log))
+    assert answers(log) == [("handled", "")]
+    assert letters(log, [TASK]) == []
+    assert log.tasks.peek(TASK).newest.seq == 4
+
+
 def test_a_halted_task_goes_on_when_its_handler_was_mended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -654,6 +671,27 @@ def test_notes_of_requests_tell_the_answer() -> None:
     newest = log.newest(TASK.stream(Lane.CRITICAL))[0]
     assert note == Note(Deed.SETTLED, note.place, newest.data.decode())
     assert json.loads(note.told)["outcome"] == "dropped"
+
+
+@pytest.mark.parametrize("handler", [Counted, CountedStrictly, CountedByPriority])
+def test_a_replay_derives_the_same_after_deaths_and_decisions(handler: type[Handler]) -> None:
+    log, claim = world()
+    reasons = ["", "raise", "", "kill", "endless", "", "raise", "kill", ""]
+    log.append(claim, [gap(reason) if reason else clock() for reason in reasons])
+    chance = random.Random(5)
+    for number in range(30):
+        deaths_until_done(log, handler)
+        waiting = letters(log, [TASK])
+        if not waiting:
+            break
+        place = halted_at(log.tasks.peek(TASK).halted) or chance.choice(waiting).failed.place
+        ask(log, chance.choice(["retry", "drop", "drop"]), place, name=f"r{number}")
+    assert letters(log, [TASK]) == []
+    assert counts(log) == [1, 2, 3, 4]
+    group = Group("counted", handler)
+    found = verify_task(log, group, group.specs(log)[0])
+    assert found.same, found
+    assert found.equal >= 4
 
 
 # --- sinks ---------------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ class Faulty:
 
     def __getattr__(self, name: str) -> Any:
         target = getattr(self._inner, name)
-        if name == "tasks":
+        if isinstance(target, bool | int | str):
+            return target
+        if not callable(target):  # the log's other ports: tasks, retained, unordered
             return Faulty(target, self._call)
         return lambda *args, **named: self._call(name, lambda: target(*args, **named))
 

@@ -17,7 +17,7 @@ from typing import Any
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import MIRROR_ALL_EVERY
-from events.log import Entry, Fenced, Lane, Log, LogError, NewEntry, Slot, Stream
+from events.log import Entry, EntryId, Fenced, Lane, Log, LogError, NewEntry, Slot, Stream
 from events.memory_log import MemoryLog
 from events.tasks import Commit, JournalRow, StaleOffset, StaleOutput
 from tests.simulation.groups.chains import some_entry
@@ -29,6 +29,7 @@ LEASE_S = 1.0
 NESTED_MAX = 3
 """So many workers may stand still at once, each inside a call of another's pause."""
 DRAIN_TURNS_MAX = 2_000
+TRIM_AGE_MS = 100
 
 
 @dataclass
@@ -54,6 +55,8 @@ class Scene:
     lease_s: float = LEASE_S
     log: Callable[..., Log] = MemoryLog
     worker: type[SteppedWorker] = SteppedWorker
+    trims: bool = False
+    """Whether what everybody read leaves the log soon."""
 
 
 def no_faults(worker: SimWorker, name: str) -> Fault | None:
@@ -137,6 +140,8 @@ class World:
             self.deliver()
         if self.fed < self.scene.entries and self.chance.random() < 0.3:
             self.feed()
+        if self.scene.trims and self.chance.random() < 0.1:
+            self.trim()
         awake = [worker for worker in self.workers if not worker.paused]
         if not awake:
             return
@@ -145,6 +150,16 @@ class World:
             worker.stop()
         else:
             worker.turn()
+
+    def trim(self) -> None:
+        """Let go what is older than a moment and read by all who registered."""
+        readers = self.log.tasks.readers(NAMESPACE)
+        for spec in self.specs:
+            for stream in spec.inputs:
+                if spec.reader in readers.get(stream, ()):
+                    below = EntryId(self.now_ms - TRIM_AGE_MS, 0)
+                    done = self.log.retained.trim(stream, below, readers[stream])
+                    self.counts["trimmed"] += done.entries
 
     def deliver(self) -> None:
         """Carry out a request whose sender gave up on it long ago."""

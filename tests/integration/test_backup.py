@@ -104,7 +104,14 @@ def fill(log: RedisLog) -> Feed:
     return feed
 
 
-@pytest.mark.parametrize("target", [*REDIS_KINDS, "cluster"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        REDIS_KINDS[0],
+        *(pytest.param(k, marks=pytest.mark.slow) for k in REDIS_KINDS[1:]),
+        "cluster",
+    ],
+)
 def test_a_log_comes_back_key_by_key_on_every_engine(
     redis_log: RedisLog, servers: RunningServers, tmp_path: Path, target: str
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from events.log import Log, Slot
+from events.log import BEGIN, Lane, Log, NewEntry, Slot
 from events.redis import open_log
 from tests.contract.test_log import *  # noqa: F403 - the promises of the log, on the log below
 from tests.contract.test_retained import *  # noqa: F403 - of what it keeps and lets go
@@ -34,6 +34,23 @@ def log(cluster_url: str) -> Iterator[Log]:
     opened.client.flushall()
     yield opened
     opened.close()
+
+
+def test_reads_and_lag_reach_over_the_nodes(log: Log) -> None:
+    log.open_namespace("demo", 4)
+    after = {}
+    for partition in range(4):
+        slot = Slot("demo", "source", partition)
+        claim = log.claim(slot, "me", alive_within_s=0)
+        log.append(claim, [NewEntry(Lane.NORMAL, "test.1", "k", b"%d" % partition)])
+        log.mirror("persist.0", slot.stream(Lane.NORMAL), BEGIN, 0)
+        assert log.groups(slot.stream(Lane.NORMAL))["persist.0"].lag == 1
+        after[slot.stream(Lane.NORMAL)] = BEGIN
+    found = log.read(after, block_ms=1000)
+    assert {s.slot.partition: [e.data for e in es] for s, es in found.items()} == {
+        n: [b"%d" % n] for n in range(4)
+    }
+    assert log.read({s: es[-1].id for s, es in found.items()}, block_ms=50) == {}
 
 
 def test_the_slots_of_a_group_lie_on_different_nodes(log: Log, nodes: list[RedisServer]) -> None:

@@ -27,6 +27,7 @@ from events.postgres.connection import Connection
 from events.redis import RedisLog, open_log
 from events.ticks import TickArray, TickBatch
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
+from tests.integration.persisting import Feed
 from tests.integration.test_producer import (
     OPTIONS,
     SYMBOLS,
@@ -37,6 +38,7 @@ from tests.integration.test_producer import (
     ticks_in,
     wait_for_ticks,
 )
+from tests.integration.test_repair import SOURCE_SLOTS, Past
 from tests.redis_topologies import BINARY, redis_cluster, sentinel_desk
 from tests.servers import RedisServer, wait_until
 
@@ -206,6 +208,7 @@ def test_after_a_failover_that_lost_its_tail_everything_is_whole_again(
         check_everything(log, postgres_url)
 
 
+@pytest.mark.slow
 def test_a_log_emptied_under_everything_is_filled_again_and_doubles_no_row(
     redis_server: RedisServer, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -252,6 +255,38 @@ def _once(connection: Connection, symbol: str, new: TickArray) -> bool:
     begin_ms = int(stored["time"].min()) * 1000
     end_ms = int(stored["time_msc"].max()) // 1000 * 1000
     return len(truth.truth(symbol, begin_ms, end_ms)) == int((stored["time_msc"] < end_ms).sum())
+
+
+def test_a_running_group_halts_on_inputs_that_are_no_more_and_goes_on_after_a_repair(
+    redis_log: RedisLog, redis_url: str, tmp_path: Path
+) -> None:
+    """In a cluster slots fail over one by one: the group keeps what it derived of lost entries."""
+    feed = Feed(redis_log, seed=41)
+    with closing(open_log(redis_url)) as first, closing(open_log(redis_url)) as second:
+        worker = Worker(
+            first, Group(GROUP, Counting), WorkerOptions("test", lease_s=1.0), beat_log=second
+        )
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        try:
+            feed.append(40)
+            wait_until(lambda: all_derived(redis_log), what="derived")
+            past = Past(redis_log, *SOURCE_SLOTS)
+            feed.append(40)
+            wait_until(lambda: all_derived(redis_log), what="derived")
+            past.come_back()
+            feed.append(45)
+            wait_until(lambda: len(worker.progress.halted) == 2, what="both tasks halt")
+            assert all("bridgectl repair" in why for why in worker.progress.halted.values())
+            mend = Repair(redis_log, None, kept_folder=tmp_path, stamp="now")
+            assert {plan.reader for plan, _ in mend.run()} == {f"{GROUP}.0", f"{GROUP}.1"}
+            wait_until(lambda: all_derived(redis_log), timeout_s=30, what="derived again")
+            check_derived(redis_log)
+            wait_until(lambda: not worker.progress.halted, what="nobody is halted any more")
+            assert mend.plans() == []
+        finally:
+            worker.stopping = True
+            thread.join(20)
 
 
 @pytest.mark.slow

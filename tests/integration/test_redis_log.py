@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -207,58 +206,6 @@ def test_tls_is_spoken_and_an_unknown_certificate_refused(
         log.close()
         with pytest.raises(LogUnavailable, match=r"(?i)certificate"):
             open_log(f"rediss://127.0.0.1:{proxy.port}/0")
-
-
-@pytest.fixture
-def three_nodes(tmp_path: Path) -> Iterator[list[RedisServer]]:
-    nodes = []
-    for number in range(3):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
-        # The cluster bus listens on port + 10000, which must be a port as well.
-        port = free_port()
-        while port > 55_000:
-            port = free_port()
-        nodes.append(RedisServer(BINARY, folder, options, port=port).start())
-    yield nodes
-    for node in nodes:
-        node.kill()
-
-
-def test_a_cluster_of_three_nodes_keeps_the_log(three_nodes: list[RedisServer]) -> None:
-    import redis
-
-    clients = [redis.Redis(port=node.port, protocol=2) for node in three_nodes]
-    for number, client in enumerate(clients):
-        span = (number * 5461, 5460 + number * 5461 if number < 2 else 16383)
-        client.execute_command("CLUSTER", "ADDSLOTSRANGE", *span)
-        if number:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", three_nodes[0].port)
-    wait_until(
-        lambda: all(c.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for c in clients),
-        what="cluster is ok",
-    )
-    for client in clients:
-        client.close()
-    log = open_log(f"redis+cluster://127.0.0.1:{three_nodes[0].port}")
-    assert log.open_namespace("demo", 4) == 4
-    streams = {}
-    for partition in range(4):
-        slot = Slot("demo", "source", partition)
-        claim = log.claim(slot, "me", alive_within_s=0)
-        log.append(claim, [entry(partition), entry(partition + 10)], [CursorMove("f", "", "1")])
-        assert log.cursors(slot)["f"].startswith("1@")
-        assert log.info(slot.stream(Lane.NORMAL)).length == 2
-        log.mirror("persist.0", slot.stream(Lane.NORMAL), BEGIN, 0)
-        assert log.groups(slot.stream(Lane.NORMAL))["persist.0"].lag == 2
-        streams[slot.stream(Lane.NORMAL)] = BEGIN
-    found = log.read(streams, block_ms=1000)
-    assert {s.slot.partition: [int(e.data) for e in es] for s, es in found.items()} == {
-        p: [p, p + 10] for p in range(4)
-    }
-    assert log.read({s: es[-1].id for s, es in found.items()}, block_ms=50) == {}
-    log.close()
 
 
 def test_sentinel_names_the_new_master_after_a_failover(tmp_path: Path) -> None:

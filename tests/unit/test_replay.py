@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from consumers.failures.request import Action, Request
 from consumers.replay.verification import TaskVerification, verify_task
+from consumers.risk import RiskHandler
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Order
 from consumers.runtime.rederive.snapshots import Snapshots
@@ -27,6 +28,8 @@ from events.memory_log import MemoryLog
 from events.offset import Offset
 from events.operations import ClockTick, GapHealed, HandlerFailed, HandlerUpgraded
 from events.tasks import SNAPSHOTS_MAX
+from events.trading import Account
+from tests.golden import sample_model
 
 SOURCE, OWN = Slot("demo", "source", 0), Slot("demo", "chain", 0)
 
@@ -605,6 +608,18 @@ def test_a_halted_task_derives_again_its_halt() -> None:
     world.run()
     found = world.verified()
     assert (found.equal, found.problem, found.first) == (3, "", None)
+
+
+def test_risk_figures_derive_again() -> None:
+    world = World(RiskHandler)
+    account = sample_model(Account)
+    assert isinstance(account, Account)
+    for number in range(40):
+        seen = account.model_copy(update={"equity": 1_000.0 + number % 7, "event_time_ms": number})
+        world.append([encode(seen), clock(number)])
+        world.run(entries_max=3)
+    found = world.verified()
+    assert (found.good, found.equal) == (True, 40)
 
 
 def ask(world: World, action: Action, place: str, number: int) -> None:

@@ -23,6 +23,7 @@ from consumers.unordered import SILENT_S
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
+from consumers.workers.screen import status_line
 from consumers.workers.supervise import WORKERS_MAX, CrewState
 from consumers.workers.worker import GroupRefused
 from events.log import Log
@@ -155,6 +156,9 @@ def consume(
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
         states = supervise(specs, choice, open_log, window=window)
+    if window:  # the live view is gone from the screen by now
+        for state in states:
+            click.echo(f"ended: {status_line(state, None)}")
     _tell(group, states, as_json=as_json)
 
 

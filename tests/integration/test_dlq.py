@@ -206,7 +206,7 @@ def test_a_running_task_answers_and_a_halted_one_goes_on(bench: Bench) -> None:
 def test_an_entry_that_ends_the_process_is_passed_over_at_last(bench: Bench) -> None:
     bench.append("", "exit", "", "raise", "")
     child = bench.consume("fragile:Fragile", "--lease", "0.5")
-    wait_until(lambda: len(bench.letters()) == 2, timeout_s=60, what="both letters")
+    wait_until(lambda: len(bench.letters()) == 2, timeout_s=100, what="both letters")
     wait_until(lambda: bench.counts() == [1, 2, 3], what="the rest to be handled")
     assert child.poll() is None
     killer = bench.letters()[0]

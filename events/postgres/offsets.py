@@ -54,6 +54,14 @@ class OffsetMove:
     after: StoredOffset
 
 
+class _Free(NamedTuple):
+    """A slot that may be taken from this token, and from no other."""
+
+    token: UUID | None
+    hangs: bool = False
+    """Its holder's session lives, and is to be ended first."""
+
+
 class SlotState(NamedTuple):
     """Who holds a slot ("" for nobody living), and why it was halted, if it was."""
 
@@ -113,10 +121,9 @@ class Ownership:
         """Take those slots that are free, and read their offsets."""
         taken = {}
         for slot in slots:
-            if slot not in self.tokens and self._is_free(slot):
-                offsets = self._take(slot)
-                if offsets:
-                    taken[slot] = offsets
+            free = None if slot in self.tokens else self._free(slot)
+            if free is not None and (offsets := self._take(slot, free)):
+                taken[slot] = offsets
         return taken
 
     def holder_of(self, slot: Slot) -> str:
@@ -214,16 +221,19 @@ class Ownership:
             (halted, self._group, list(tokens.values())),
         )
 
-    def _is_free(self, slot: Slot) -> bool:
+    def _free(self, slot: Slot) -> _Free | None:
+        """What a slot is to be taken from; None while its holder lives."""
         row = self._state(slot)
-        if row is None or row[0] is None or not row[3]:
-            return True
+        if row is None or row[0] is None:
+            return _Free(None)
+        if not row[3]:
+            return _Free(row[0])
         known = (row[0], row[1])
         seen, since = self._seen.get(str(slot), (None, 0.0))
         if seen != known:
             self._seen[str(slot)] = (known, self._monotonic())
-            return False
-        return self._monotonic() - since >= self._lease_s
+            return None
+        return _Free(row[0], hangs=True) if self._monotonic() - since >= self._lease_s else None
 
     def _state(self, slot: Slot) -> tuple[Any, ...] | None:
         """(token, beats, holder, whether its backend lives, backend_pid) of a slot."""
@@ -235,21 +245,21 @@ class Ownership:
             (self._group, str(slot.streams()[0])),
         ).fetchone()
 
-    def _take(self, slot: Slot) -> tuple[StoredOffset, ...]:
-        """New token, unless somebody else was faster (then nothing is returned)."""
+    def _take(self, slot: Slot, free: _Free) -> tuple[StoredOffset, ...]:
+        """New token, unless somebody else was faster (then nothing is returned, and nothing is
+        done to him)."""
         names = [str(stream) for stream in slot.streams()]
         self._aside.execute(
             "INSERT INTO raw.offsets (sink_group, stream, slot)"
             " SELECT %s, unnest(%s::text[]), %s ON CONFLICT DO NOTHING",
             (self._group, names, str(slot)),
         )
-        state = self._state(slot)
-        if state is None:
-            return ()
-        if state[0] is not None and state[3]:
+        if free.hangs:
             # What a hanging predecessor has open must not block us.
             self._aside.execute(
-                "SELECT pg_terminate_backend(%s, %s)", (state[4], TERMINATE_WAIT_MS)
+                "SELECT pg_terminate_backend(backend_pid, %s) FROM raw.offsets"
+                " WHERE sink_group = %s AND stream = %s AND token = %s",
+                (TERMINATE_WAIT_MS, self._group, names[0], free.token),
             )
         rows = self._aside.execute(
             "WITH fresh AS (SELECT gen_random_uuid() AS token)"
@@ -259,7 +269,7 @@ class Ownership:
             " FROM fresh WHERE sink_group = %s AND stream = ANY(%s)"
             " AND o.token IS NOT DISTINCT FROM %s"
             " RETURNING stream, last_ms, last_seq, entries, ticks, checksum, o.token",
-            (self._holder, self._backend, self._backend, self._group, names, state[0]),
+            (self._holder, self._backend, self._backend, self._group, names, free.token),
         ).fetchall()
         if len(rows) != len(names):
             return ()

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from consumers.persist import PersistGroup
 from consumers.persist.reading import advanced
-from events.log import (
-    Stream,
-)
+from events.log import Slot, Stream
 from events.memory_log import MemoryLog
 from events.postgres import (
     DatabaseUnavailable,
@@ -163,6 +162,29 @@ def test_a_zombie_is_fenced_and_stores_nothing(postgres_url: str) -> None:
             zombie.sink.beat()
     drain(feed.log, postgres_url)
     stored_equals_log(feed, postgres_url)
+
+
+def test_who_was_late_takes_nothing_and_ends_nobody(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(MemoryLog(), seed=8)
+    slots = [claim.slot for claim in feed.claims.values()]
+    take = Ownership._take
+    with (
+        closing(Sink(postgres_url, "persist", holder="fast")) as fast,
+        closing(Sink(postgres_url, "persist", holder="late")) as late,
+    ):
+
+        def overtaken(self: Ownership, slot: Slot, free: Any) -> tuple[StoredOffset, ...]:
+            if self is late._ownership:
+                fast.acquire([slot])
+            return take(self, slot, free)
+
+        monkeypatch.setattr(Ownership, "_take", overtaken)
+        assert late.acquire(slots) == {}
+        assert set(fast.slots) == set(slots)
+        fast.beat()
+        fast._connection.execute("SELECT 1")
 
 
 def test_without_the_fence_the_zombie_doubles_rows_and_the_checker_sees_it(

@@ -21,6 +21,8 @@ class LogLoad:
 
     def refuse_unless_empty(self) -> None:
         """Raises LogError."""
+        if self._log.volatile:
+            raise LogError("the stand-in for Redis cannot take a copy: it forgets anyway")
         found = self._log.namespaces()
         if found:
             raise LogError(

@@ -15,6 +15,7 @@ from events.retention.segment import SUFFIX, UNFINISHED, Segment, sync_folder, w
 logger = logging.getLogger(__name__)
 
 OPEN_SEGMENTS_MAX = 32
+ALARM_SHARE = 0.8
 DISK_FREE_BYTES_MIN = 64 * 1024 * 1024
 """Left free on the disk whatever the budget says."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(10))}
@@ -36,6 +37,7 @@ class SegmentFolder:
         self.root, self.bytes_max = root, bytes_max
         self.host = host or socket.gethostname()
         self._open: dict[Path, Segment] = {}
+        self._warned = False
 
     def path_of(self, stream: Stream, first: EntryId) -> Path:
         slot = stream.slot
@@ -56,10 +58,21 @@ class SegmentFolder:
                 "raise RETENTION_DISK_MB, let the groups that are behind catch up, or remove them "
                 "(`bridgectl groups list`)"
             )
+        self._warn(used)
         self.root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.root).free
         if free < DISK_FREE_BYTES_MIN:
             raise DiskFull(f"the disk of {self.root} has {free} bytes left: free some space")
+
+    def _warn(self, used: int) -> None:
+        """Once, when most of the budget is used."""
+        alarming = used >= self.bytes_max * ALARM_SHARE
+        if alarming and not self._warned:
+            logger.warning(
+                "%s holds %d bytes of segments, over 80 %% of RETENTION_DISK_MB: see which group "
+                "is behind (`bridgectl groups list`)", self.root, used,
+            )  # fmt: skip
+        self._warned = alarming
 
     def write(
         self, stream: Stream, entries: Iterable[Entry], *, first: EntryId, before: int

@@ -216,3 +216,19 @@ def test_copies_survive_what_they_were_made_of(log: Log) -> None:
     gone = outdated(list(log.retained.kept(SLOT)), moved)
     log.retained.keep(SLOT, {}, gone)
     assert set(copied(log, SLOT)) == {"t:b"}
+
+
+def test_without_the_look_afterwards_a_read_would_have_a_gap(
+    log: Log, folder: SegmentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = appended(log, claimed(log), 9)
+    whole = WholeLog(log, folder)
+    bare = log.read
+
+    def read(after, **more):  # type: ignore[no-untyped-def]  # stands in for the bare method
+        spilled(log, folder, 3)
+        return bare(after, **more)
+
+    monkeypatch.setattr(log, "read", read)
+    monkeypatch.setattr(whole, "_look", lambda *_: False)
+    assert [e.id for e in whole.read({NORMAL: BEGIN})[NORMAL]] == ids[3:]

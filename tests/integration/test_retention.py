@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from events.log import BEGIN, Claim, EntryId, Lane, LogFull, NewEntry, Slot, Stream
 from events.redis import RedisLog, open_log
+from events.redis.retention import TRIM
 from events.retention import Limits, Retention, RetentionLoop, SegmentFolder, WholeLog
 from tests.servers import RedisServer, redis_binaries, wait_until
 
@@ -238,6 +240,26 @@ def test_nothing_is_trimmed_that_the_slowest_has_not_read(server: RedisServer) -
             stop.set()
             trimming.join()
         assert trimmed > 100, "trims ran"
+
+
+def test_without_the_check_in_the_script_the_slowest_would_lose(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = TRIM.source.splitlines(keepends=True)
+    check = "if need_ms < ms or"
+    assert sum(check in line for line in lines) == 1
+    source = "".join(line for line in lines if check not in line)
+    monkeypatch.setattr(TRIM, "source", source)
+    monkeypatch.setattr(TRIM, "_digest", hashlib.sha1(source.encode()).hexdigest())
+    with opened(server) as log:
+        claim = log.claim(SLOT, "me", alive_within_s=0)
+        ids = log.append(claim, [ENTRY] * 10).ids
+        log.tasks.join("slow.0", [NORMAL])
+        log.mirror("slow.0", NORMAL, ids[2], 3)
+        log.retained.trim(NORMAL, ids[8], ["slow.0"])
+        use = log.retained.look(SLOT).lanes[Lane.NORMAL]
+        assert use.first_id is not None
+        assert use.first_id > min(use.offsets.values())
 
 
 def lag_of(log: RedisLog, stream: Stream, group: str) -> int | None:

@@ -34,6 +34,7 @@ from events.retention import (
     SegmentMissing,
     WholeLog,
 )
+from events.retention.folder import DiskFull
 from events.retention.segment import Segment, write_segment
 from tests.servers import wait_until
 
@@ -262,6 +263,20 @@ def test_with_the_disk_full_too_appends_are_refused_until_there_is_room(tmp_path
         done = world.retention.keep(SLOT)
     assert done.full == ""
     assert len(world.append(1)) == 1
+
+
+def test_a_disk_that_fills_up_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = SegmentFolder(tmp_path, bytes_max=6_000)
+    for number in range(1, 60):
+        try:
+            folder.write(NORMAL, [entry(number)], first=EntryId(number, 0), before=0)
+        except DiskFull:
+            break
+    assert folder.used_bytes >= 6_000
+    told = [one for one in caplog.messages if "RETENTION_DISK_MB" in one]
+    assert len(told) == 1
 
 
 def test_a_segment_on_another_host_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from consumers.unordered import SILENT_S
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
-from consumers.workers.screen import status_line
 from consumers.workers.supervise import WORKERS_MAX, CrewState
 from consumers.workers.worker import GroupRefused
 from events.log import Log
@@ -156,6 +155,8 @@ def consume(
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
         states = supervise(specs, choice, open_log, window=window)
+    from consumers.workers.screen import status_line
+
     if window:  # the live view is gone from the screen by now
         for state in states:
             click.echo(f"ended: {status_line(state, None)}")

@@ -21,7 +21,6 @@ from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.process import Looping, run_worker
-from consumers.workers.screen import screen, status_line
 from consumers.workers.supervise import Crew, CrewState, Supervisor
 from consumers.workers.taking import MIRROR_S, AnyGroup, WorkerOptions
 from events.log import Log
@@ -70,6 +69,8 @@ def supervise(
 
     Raises GroupFailed, UnknownHandler.
     """
+    from consumers.workers.screen import screen, status_line  # no worker shows anything
+
     crews = [_crew(spec, choice) for spec in specs]
     title = f"{', '.join(spec.name for spec in specs)}   (Ctrl-C ends it)"
     with stopped_by_signals() as stop:

@@ -11,9 +11,10 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from events.log import Slot
+from events.log import LogFull, Slot
 from events.tasks import Tasks
 
 BEAT_S = 0.2
@@ -117,7 +118,8 @@ class Members:
         now = self._monotonic()
         if self._beat_at is None or now - self._beat_at >= BEAT_S:
             self._beat_at = now
-            self._tasks.beat_worker(self._group, self.me)
+            with suppress(LogFull):  # reading goes on, and makes room
+                self._tasks.beat_worker(self._group, self.me)
         if self._looked_at is not None and now - self._looked_at < LOOK_S:
             return False
         before = self.living

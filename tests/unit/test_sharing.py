@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.runtime.sharing import BEAT_S, Members, share, shared_out, worker_name
-from events.log import Slot
+from events.log import LogFull, Slot
 from events.memory_log import MemoryLog
 
 WORKERS = st.sets(st.sampled_from("abcdefgh"), min_size=1)
@@ -120,3 +120,15 @@ def test_who_was_away_himself_calls_nobody_silent() -> None:
 def test_names_tell_where_and_are_never_the_same() -> None:
     assert worker_name("host:1").startswith("host:1/")
     assert worker_name("host:1") != worker_name("host:1")
+
+
+def test_a_full_log_is_still_shared() -> None:
+    log = MemoryLog()
+    members = Members(log.tasks, "risk", "me")
+
+    def full(group: str, worker: str) -> None:
+        raise LogFull("no memory left")
+
+    log.tasks.beat_worker = full  # type: ignore[method-assign]
+    assert members.tend() is False
+    assert members.living == {"me"}

@@ -189,7 +189,7 @@ def verify_task(
         return found
     try:
         since = max(upgrades(log, spec.slot), default=0)
-        for start in usable_starts(log, spec, version, since_commit=since):
+        for start in usable_starts(log, record, version, since_commit=since):
             found = _compared(log, group, spec, start, record, since, told)
             if not found.problem:
                 break

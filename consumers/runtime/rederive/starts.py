@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from consumers.runtime.group import TaskSpec
 from consumers.runtime.journal import Deed, JournalStep, Note
 from consumers.runtime.rederive.feed import rows
 from events.log import EntryId, Log, LogError, Slot, Stream
@@ -93,19 +92,23 @@ def starts_of_version(log: Log, slot: Slot, version: str, *, newest: bool = Fals
     return [*([first] if first else []), *snapshot_starts(log, slot, version, newest=newest)]
 
 
-def usable_starts(log: Log, spec: TaskSpec, version: str, *, since_commit: int = 0) -> list[Start]:
-    """Those behind commit `since_commit` from which everything is kept, oldest first.
+def usable_starts(
+    log: Log, record: TaskRecord, version: str, *, since_commit: int = 0
+) -> list[Start]:
+    """Those behind commit `since_commit` from which all that led to the record is kept, oldest
+    first.
 
     Raises LogError that says why there is none.
     """
-    slot, reasons, usable = spec.slot, [], []
+    slot, reasons, usable = record.slot, [], []
     for start in starts_of_version(log, slot, version):
         if start.record.commits < since_commit:
             continue
-        why = missing(log, start.record, spec.inputs)
-        if not why:
+        why = missing(log, start.record, record.offsets)
+        if why:
+            reasons.append(f"{start.told}: {why}")
+        else:
             usable.append(start)
-        reasons.append(f"{start.told}: {why}")
     if usable:
         return usable
     raise LogError(

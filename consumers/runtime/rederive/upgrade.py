@@ -99,7 +99,7 @@ def upgraded(
 
 def _start(log: Log, spec: TaskSpec, record: TaskRecord, version: str, policy: Upgrade) -> Start:
     try:
-        return usable_starts(log, spec, version)[0]
+        return usable_starts(log, record, version)[0]
     except LogUnavailable:
         raise
     except LogError:

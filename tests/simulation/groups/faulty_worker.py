@@ -75,7 +75,7 @@ class SimWorker:
         """A new process: nothing is remembered."""
         world = self.world
         world.started += 1
-        self.log = cast("Log", Faulty(world.log, self._call))
+        self.log = cast("Log", Faulty(world.log, self.call))
         options = WorkerOptions(
             holder=f"{self.name}.{world.started}",
             lease_s=world.scene.lease_s,
@@ -97,12 +97,15 @@ class SimWorker:
         self._begin()
 
     def _live(self, do: Callable[[], object]) -> None:
+        acting, self.world.acting = self.world.acting, self
         try:
             do()
         except Crashed:
             self.world.counts["crash"] += 1
             self._note()
             self._begin()
+        finally:
+            self.world.acting = acting
 
     def _beat(self) -> None:
         """What the heartbeat's thread does; the loop meets the same trouble, and tells it."""
@@ -119,7 +122,7 @@ class SimWorker:
             raise Crashed
         return self.world.chance.random() < 0.02
 
-    def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+    def call(self, name: str, effect: Callable[[], Any]) -> Any:
         world = self.world
         fault = world.choose(self, name)
         if fault is not None:

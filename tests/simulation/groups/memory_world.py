@@ -17,6 +17,7 @@ from typing import Any
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import MIRROR_ALL_EVERY
+from consumers.workers.taking import AnyGroup
 from events.log import Entry, EntryId, Fenced, Lane, Log, LogError, NewEntry, Slot, Stream
 from events.memory_log import MemoryLog
 from events.tasks import Commit, JournalRow, StaleOffset, StaleOutput
@@ -76,7 +77,7 @@ class World:
         self.delayed: list[tuple[str, Callable[[], Any]]] = []
         self.log: Log = scene.log(now_ms=lambda: self.now_ms, monotonic=self.now_s)
         self.log.open_namespace(NAMESPACE, scene.partitions)
-        self.group = Group(GROUP, scene.handler)
+        self.group = self.made_group()
         self.specs = self.group.specs(self.log)
         self.log.tasks.open_group(NAMESPACE, GROUP, len(self.specs))
         self.witness = Witness({s: [] for spec in self.specs for s in spec.inputs})
@@ -86,8 +87,13 @@ class World:
         ]
         self._watch_commits()
         self.fed = 0
+        self.acting: SimWorker | None = None
+        """Who makes the calls right now."""
         self.workers = [SimWorker(self, f"w{n}") for n in range(scene.workers)]
         self._nested = 0
+
+    def made_group(self) -> AnyGroup:
+        return Group(GROUP, self.scene.handler)
 
     def now_s(self) -> float:
         return self.now_ms / 1000

@@ -27,6 +27,7 @@ from consumers.workers.supervise import WORKERS_MAX, CrewState
 from consumers.workers.worker import GroupRefused
 from events.log import Log
 from events.program_log import program_log_of
+from events.retention import whole_log
 from events.settings import Settings, load
 
 PERSIST_LEASE_S = 30.0
@@ -154,7 +155,7 @@ def consume(
         return
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
-        states = supervise(specs, choice, open_log, window=window)
+        states = supervise(specs, choice, lambda: whole_log(open_log(), settings), window=window)
     from consumers.workers.screen import status_line
 
     if window:  # the live view is gone from the screen by now

@@ -22,12 +22,23 @@ from events.views.tables import page
 EXIT_DIFFERS = 3
 
 
+class ProducerNeeded(RuntimeError):
+    """Repairing now could store a span twice. The message names cause and cure."""
+
+
 @click.command()
 @click.option("--terminal", "names", multiple=True, metavar="NAME", help="Only these; repeat.")
 @click.option("--dry-run", is_flag=True, help="Only say what is wrong and what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--without-producer",
+    is_flag=True,
+    help="Also where a log was begun anew and its producer does not run yet.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def repair(names: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+def repair(
+    names: tuple[str, ...], dry_run: bool, yes: bool, without_producer: bool, as_json: bool
+) -> None:
     """Mend what a log that lost its tail left behind in groups and database.
 
     Looks at every offset and asks the log for the entry it stands on. Where that is gone or
@@ -50,6 +61,13 @@ def repair(names: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> N
             raise click.exceptions.Exit(EXIT_DIFFERS if plans else 0)
         if not as_json:
             page().print(_table([(plan, None) for plan in plans]))
+        waits = sorted(map(str, mender.waits_for(plans)))
+        if waits and not without_producer:
+            raise ProducerNeeded(
+                f"the log of {', '.join(waits)} was begun anew, and its producer does not run: "
+                "start it, so that what it pulls again is known and not stored twice, and repair then "
+                "(or add --without-producer)"
+            )
         if not yes and not (sys.stdin.isatty() and click.confirm("Do this?")):
             raise click.UsageError("nothing was changed: look above, then add --yes")
         _tell(list(mender.run()), as_json=as_json)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from consumers.repair.database import DatabaseRepair
+from consumers.repair.database import CURES, DatabaseRepair
 from consumers.repair.plan import Done, Plan
 from consumers.repair.tasks import TaskRepair
-from events.log import Log
+from events.log import SOURCE, Log, Slot
 from events.postgres.connection import Connection
 
 ROUNDS_MAX = 20
@@ -28,7 +28,7 @@ class Repair:
         stamp: str,
         namespaces: Sequence[str] = (),
     ) -> None:
-        self._namespaces = namespaces
+        self._log, self._namespaces = log, namespaces
         self._tasks = TaskRepair(log)
         self._database = (
             None
@@ -42,6 +42,16 @@ class Repair:
         if self._database is not None:
             found += self._database.plans(self._namespaces)
         return found
+
+    def waits_for(self, plans: Sequence[Plan]) -> set[Slot]:
+        """Slots begun anew into which nobody writes yet. Only what their producer pulls and sends
+        again tells which stored rows would come twice."""
+        anew = {
+            plan.finding.stream.slot
+            for plan in plans
+            if plan.cure == CURES["anew"] and plan.finding.stream.slot.writer == SOURCE
+        }
+        return {slot for slot in anew if not self._log.holder(slot)}
 
     def run(self) -> Iterator[tuple[Plan, Done]]:
         """Cure everything, telling each step when it is done.

@@ -331,3 +331,8 @@ def test_the_command_looks_asks_and_tells(
     assert halted(redis_log, postgres_url) == []
     stored_equals_log(feed, postgres_url)
     assert repair("--dry-run")[0] == 0
+    redis_log.client.flushall()
+    code, told = repair("--yes")
+    assert code == 1
+    assert repair("--yes", "--without-producer")[0] == 0
+    assert repair("--dry-run")[0] == 0

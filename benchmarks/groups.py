@@ -31,6 +31,7 @@ from consumers.runtime.group import Group
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.state import State
 from consumers.runtime.task import TaskRun
+from consumers.workers.process import spare_what_is_loaded
 from events.embedded import servers
 from events.log import SOURCE, Lane, Slot, Stream
 from events.redis import open_log
@@ -77,6 +78,7 @@ def run_tasks(url: str, name: str, tasks: list[int], batch: int, begin: Begin) -
             taken = log.tasks.acquire(spec.slot, "bench", seen="")
             assert taken is not None
             runs.append(TaskRun(log, group, spec, *taken, entries_max=batch))
+    spare_what_is_loaded()  # as every worker does
     begin()
     entries, mirror_at, left = 0, time.monotonic() + MIRROR_S, list(runs)
     while left:

@@ -26,6 +26,7 @@ from benchmarks.crossing import Crossing
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Inputs, Order
 from consumers.workers.ownership import LEASE_S
+from consumers.workers.process import spare_what_is_loaded
 from consumers.workers.taking import WorkerOptions
 from consumers.workers.worker import Worker
 from events.codec import AnyEvent, encode
@@ -150,6 +151,7 @@ def main(url: str, handler: str, file: Path, lease_s: float) -> None:
         told.flush()
 
     signal.signal(signal.SIGTERM, stop)
+    spare_what_is_loaded()  # as every worker does
     with file.open("w") as told:
         log.tasks.commit = commit  # type: ignore[method-assign] # to take the time
         worker.run()

@@ -20,8 +20,9 @@ from consumers.sinks import SinkGroup
 from consumers.sinks.letter import dead_letter
 from consumers.unordered.effect import Done, effect_of
 from consumers.workers.beginning import Begin
+from consumers.workers.progress import Count, Progress
 from consumers.workers.taking import AnyGroup, WorkerOptions
-from consumers.workers.worker import Count, GroupRefused, Progress, waits
+from consumers.workers.worker import GroupRefused, waits
 from events.log import (
     APPEND_ENTRIES_MAX,
     BEGIN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
+from consumers.workers.progress import Progress
 from consumers.workers.taking import AnyGroup, WorkerOptions, is_waiting
-from consumers.workers.worker import Progress, Worker, waits
+from consumers.workers.worker import Worker, waits
 from events.log import Log, LogUnavailable, Slot
 from events.retention import Retention, RetentionLoop, limits_of, segment_folder, whole_log
 from events.settings import Settings
@@ -119,8 +121,16 @@ def run_worker(
         told.workers.append(worker)
         worker.stopping = told.stop
         retention = Retention(logs[2], segment_folder(settings), limits_of(settings))
+        spare_what_is_loaded()
         with RetentionLoop(retention, lambda: list(worker.owned)), _reporting(worker):
             worker.run()
+
+
+def spare_what_is_loaded() -> None:
+    """Modules, models and settings stay for ever. Each batch makes thousands of objects, and with
+    them full collections: a fifth of the time went into looking through what never goes."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Told:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.handler import Order
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade, upgraded
 from consumers.runtime.task import Step, TaskRun
@@ -106,6 +107,11 @@ def let_go(run: Run) -> None:
 def is_waiting(run: object) -> str:
     """Why entries are left to lie for now, or empty."""
     return run.waiting if isinstance(run, SinkRun) else ""
+
+
+def by_priority(group: AnyGroup) -> bool:
+    """Whether something critical may cut a batch of this group short."""
+    return isinstance(group, Group) and group.handler.order is Order.PRIORITY
 
 
 def prioritised(runs: Iterable[Run]) -> Iterator[TaskRun]:

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from consumers.runtime.group import TaskSpec
@@ -15,10 +14,12 @@ from consumers.runtime.sharing import Members, worker_name
 from consumers.runtime.urgent import CriticalWatch
 from consumers.workers.beating import Beater
 from consumers.workers.ownership import Ownership
+from consumers.workers.progress import Count, Progress
 from consumers.workers.taking import (
     AnyGroup,
     Run,
     WorkerOptions,
+    by_priority,
     is_waiting,
     let_go,
     load,
@@ -37,27 +38,6 @@ SPECS_S = 2.0
 """How often new terminals and writers are looked for."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 """Waits after trouble: they double from the first to the longest."""
-
-
-@dataclass(slots=True)
-class Count:
-    """What a worker did for one task."""
-
-    entries: int = 0
-    outputs: int = 0
-    failed: int = 0
-    commits: int = 0
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a worker did since it started."""
-
-    tasks: dict[Slot, Count] = field(default_factory=dict)
-    fenced: int = 0
-    """Commits and heartbeats refused, since another owner had taken the task over."""
-    halted: dict[Slot, str] = field(default_factory=dict)
-    waiting: str = ""
 
 
 class GroupRefused(LogError):
@@ -105,7 +85,7 @@ class Worker:
         """Tasks we let fall after an error, and what proves that they are still ours."""
         self._retry: dict[Slot, tuple[float, float]] = {}
         """Tasks that could not be run: when to try again, and the wait after that."""
-        self._watch = CriticalWatch(log, monotonic=monotonic)
+        self._watch, self._by_priority = CriticalWatch(log, monotonic=monotonic), by_priority(group)
         self._waits = waits(self._chance)
         self._woken = False
         """The last wait found something, and nothing was done with it since."""
@@ -333,7 +313,9 @@ class Worker:
     def _urgent(self) -> bool:
         """Asked between entries: whether the batch should end here."""
         self.beater.moves += 1
-        return self.stopping or self._watch.urgent(prioritised(self._runs.values()))
+        if self._by_priority and self._watch.urgent(prioritised(self._runs.values())):
+            return True
+        return self.stopping
 
     def _chores(self) -> None:
         now = self._monotonic()

@@ -65,8 +65,8 @@ def repair(
         if waits and not without_producer:
             raise ProducerNeeded(
                 f"the log of {', '.join(waits)} was begun anew, and its producer does not run: "
-                "start it, so that what it pulls again is known and not stored twice, and repair then "
-                "(or add --without-producer)"
+                "start it, so that what it pulls again is known and not stored twice, and repair "
+                "then (or add --without-producer)"
             )
         if not yes and not (sys.stdin.isatty() and click.confirm("Do this?")):
             raise click.UsageError("nothing was changed: look above, then add --yes")

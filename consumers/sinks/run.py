@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from consumers.failures.inbox import Inbox
 from consumers.runtime.group import TaskSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX, Reading
-from consumers.runtime.task import Step
+from consumers.runtime.task import MIRROR_ALL_EVERY, Step
 from consumers.sinks.letter import ERROR_CHARS_MAX, dead_letter
 from consumers.sinks.requests import carried_out
 from consumers.sinks.sink import Batch, Refused, Sink, offsets_text, parsed_offsets
@@ -75,6 +75,7 @@ class SinkRun:
         """What the sink itself keeps; None when it keeps nothing."""
         self._own_text = ""
         self._mirrored: dict[Stream, Offset] = {}
+        self._mirrors = 0
         self._opened = False
         self._inbox = Inbox(log, record, monotonic=monotonic)
         self._waits = self._fresh_waits()
@@ -126,7 +127,13 @@ class SinkRun:
         self._commit({}, [])
 
     def mirror(self) -> None:
-        """Show the durable offsets to operators, outside of any commit (about once a second)."""
+        """Show the durable offsets to operators, outside of any commit (about once a second).
+
+        Now and then all of them: a former owner that woke up late may have shown older ones.
+        """
+        self._mirrors += 1
+        if self._mirrors % MIRROR_ALL_EVERY == 0:
+            self._mirrored.clear()
         for stream, offset in self._offsets.items():
             if self._mirrored.get(stream) != offset:
                 self._log.mirror(self.spec.reader, stream, offset.last, offset.entries)

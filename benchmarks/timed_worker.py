@@ -106,8 +106,8 @@ def timed_worker(
 
 
 def committed(file: Path) -> list[tuple[str, int, int]]:
-    """What a worker wrote down: slot, appended at, committed at."""
-    lines = file.read_text().splitlines() if file.exists() else []
+    """What a worker wrote down: slot, appended at, committed at. It may be writing just now."""
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [(slot, int(one), int(other)) for slot, one, other in map(str.split, lines)]
 
 

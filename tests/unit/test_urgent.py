@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from events.log import BEGIN, Claim, Entry, EntryId, Lane, Log, NewEntry, Slot, 
 from events.memory_log import MemoryLog
 from events.operations import ClockTick
 from events.redis import RedisLog, open_log
+from events.retention import Limits, Retention, SegmentFolder, WholeLog
 from tests.servers import wait_until
 
 SOURCE = Slot("demo", "source", 0)
@@ -164,6 +166,47 @@ def test_what_was_asked_ahead_is_what_a_read_gives_and_may_be_dropped(redis_log:
     wait_until(asked.ready)
     assert asked.take() == redis_log.read(after, count_max=2)
     assert redis_log.read_ahead({}, count_max=2) is None
+
+
+class Late:
+    """A read that the log carries out as late as it can."""
+
+    def __init__(self, log: MemoryLog, after: Mapping[Stream, EntryId], count_max: int) -> None:
+        self._log, self._after, self._count_max = log, dict(after), count_max
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self) -> dict[Stream, list[Entry]]:
+        return self._log.read(self._after, count_max=self._count_max)
+
+    def drop(self) -> None:
+        pass
+
+
+class AskedLate(MemoryLog):
+    def read_ahead(
+        self, after: Mapping[Stream, EntryId], *, count_max: int, block_ms: int = 0
+    ) -> Late:
+        return Late(self, after, count_max)
+
+
+def test_what_was_spilled_under_an_asked_read_is_read_from_disk(tmp_path: Path) -> None:
+    log = AskedLate()
+    claim = world(log)
+    normal = SOURCE.stream(Lane.NORMAL)
+    for _ in range(2_000):
+        log.append(claim, [NewEntry(Lane.NORMAL, "x.1", "k", b"x" * 900)])
+    folder = SegmentFolder(tmp_path, bytes_max=1 << 30)
+    whole = WholeLog(log, folder)
+    expected = whole.read({normal: BEGIN}, count_max=70)
+    asked = whole.read_ahead({normal: BEGIN}, count_max=70)
+    assert asked is not None
+    log.tasks.join("slow.0", [normal])
+    assert Retention(log, folder, Limits(3_600, 1_000_000)).keep(SOURCE).spilled > 0
+    assert log.read({normal: BEGIN}, count_max=70) != expected, "they left the log"
+    assert asked.take() == expected
+    assert whole.read_ahead({normal: BEGIN}, count_max=70) is None, "that is on disk"
 
 
 class Noting(Handler):

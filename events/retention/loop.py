@@ -12,7 +12,7 @@ from events.retention.keeper import Needs, Retention, nothing_needed
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.5
+LOOK_S = 1.0
 PRESSED_S = 0.02
 """Pause while memory is short."""
 STOP_S = 30.0

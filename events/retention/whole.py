@@ -89,17 +89,21 @@ class WholeLog:
             self._look(after)  # spans may be gone by now, or there may be more
         for _ in range(TRIES_MAX):
             begun = {stream: max(at, self._mark(stream)) for stream, at in after.items()}
-            behind = [stream for stream, at in after.items() if at < begun[stream]]
+            behind = {
+                stream: list(islice(self._after(stream, at), count_max))
+                for stream, at in after.items()
+                if at < begun[stream]
+            }
+            wanted = {s: at for s, at in begun.items() if len(behind.get(s, ())) < count_max}
             found = self.bare.read(
-                begun, count_max=count_max, block_ms=None if behind else block_ms
+                wanted, count_max=count_max, block_ms=None if behind else block_ms
             )
             # A wait that brought nothing is only wrong when all there is was spilled: asked now
             # and then.
             asks = bool(found) or not block_ms or self._is_due(after)
             if asks and self._look(after, begun):
                 continue
-            for stream in behind:
-                spilled = list(islice(self._after(stream, after[stream]), count_max))
+            for stream, spilled in behind.items():
                 found[stream] = (spilled + found.get(stream, []))[:count_max]
             return {stream: entries for stream, entries in found.items() if entries}
         raise _restless(after)

@@ -13,19 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from consumers.runtime.group import Group
+from consumers.unordered import Consumer as UnorderedConsumer
+from consumers.workers.taking import WorkerOptions
 from events.codec import encode
-from events.log import SOURCE, Lane, Slot, partition_of
+from events.log import BEGIN, SOURCE, Lane, Slot, partition_of
 from events.operations import ClockTick
 from events.redis import RedisLog
 from tests.integration.test_consume import Consumer
+from tests.integration.unordered_handlers import Note
 from tests.servers import wait_until
 
 wait = partial(wait_until, timeout_s=60)
 PARTITIONS = 2
-NOTE = "tests.integration.unordered_handlers:Note"
+NOTE_PATH = "tests.integration.unordered_handlers:Note"
 SEEN = "tests.integration.unordered_handlers:Seen"
 
 
@@ -95,7 +100,7 @@ def run_killed(consumer: Consumer, redis_log: RedisLog, seed: int, kills: int) -
         "--group",
         "note",
         "--handler",
-        NOTE,
+        NOTE_PATH,
         "--lease",
         "1",
         "--batch",
@@ -133,6 +138,68 @@ def end(workers: list[subprocess.Popen[str]]) -> None:
     for worker in workers:
         worker.communicate(timeout=30)
         assert worker.returncode in (0, -signal.SIGTERM), "the last one had hardly begun"
+
+
+def inline(log: RedisLog, **more: Any) -> UnorderedConsumer:
+    """A consumer in this process."""
+    group = Group("note", Note)
+    return UnorderedConsumer(log, group, WorkerOptions("test"), silent_s=0.2, **more)
+
+
+def drain(consumer: UnorderedConsumer) -> None:
+    while consumer.turn():
+        pass
+
+
+def test_a_list_that_somebody_removed_is_made_anew_where_all_is_done(redis_log: RedisLog) -> None:
+    numbers = Numbers(redis_log)
+    numbers.append(20)
+    consumer = inline(redis_log)
+    drain(consumer)
+    wait(lambda: settled(consumer, redis_log), what="what is done to be written down")
+    for number in range(PARTITIONS):
+        stream = Slot("demo", SOURCE, number).stream(Lane.NORMAL)
+        assert redis_log.client.xgroup_destroy(str(stream), f"note.{number}") == 1
+    numbers.append(20)
+    before = consumer.progress.tasks
+    handled = sum(count.entries for count in before.values())
+    drain(consumer)
+    assert sum(count.entries for count in before.values()) == handled + 20, "nothing a second time"
+    assert numbers.derived("note") == numbers.all
+    consumer.leave()
+
+
+def settled(consumer: UnorderedConsumer, log: RedisLog) -> bool:
+    consumer.turn()
+    streams = [Slot("demo", SOURCE, n).stream(Lane.NORMAL) for n in range(PARTITIONS)]
+    return all(
+        log.unordered.done_to(Slot("demo", "note", stream.slot.partition)).get(stream)
+        == log.info(stream).last_id
+        for stream in streams
+    )
+
+
+def test_entries_that_were_trimmed_by_hand_are_told_as_lost(
+    redis_log: RedisLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = Numbers(redis_log)
+    numbers.append(20)
+    stream = Slot("demo", SOURCE, 0).stream(Lane.NORMAL)
+    length = redis_log.info(stream).length
+    reader = {stream: BEGIN}
+    redis_log.unordered.open("note.0", reader)
+    given = redis_log.unordered.take("note.0", "dead", reader, count_max=3).entries
+    redis_log.client.xtrim(str(stream), maxlen=2, approximate=False)
+    consumer = inline(redis_log)
+
+    def told() -> bool:
+        consumer.turn()
+        return all(f"{entry.place} was removed" in caplog.text for entry in given)
+
+    wait(told, what="the loss to be told")
+    drain(consumer)
+    assert f"{length - 2 - 3} entries of {stream} were removed" in caplog.text
+    consumer.leave()
 
 
 def rows(path: Path) -> Counter[int]:

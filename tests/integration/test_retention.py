@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,53 @@ def test_spilled_spans_outlive_the_server(server: RedisServer, tmp_path: Path) -
     with opened(server) as log:
         found = WholeLog(log, folder).between(NORMAL, count_max=2_000)
         assert [entry.id for entry in found] == list(ids)
+
+
+def killed_while_spilling(
+    server: RedisServer, folder: Path, *, kills: int, seed: int
+) -> tuple[int, int]:
+    """Kill -9 at random moments while entries come in. Returns entries and those on disk."""
+    chance = random.Random(seed)
+    with opened(server) as log:
+        log.open_namespace("demo", 1)
+        claim = log.claim(SLOT, "me", alive_within_s=0)
+        segments = SegmentFolder(folder, bytes_max=1 << 40)
+        whole = WholeLog(log, segments)
+        log.tasks.join("stopped.0", [NORMAL])
+        ids: list[EntryId] = []
+        arguments = [server.url, str(folder), str(6 * MIB)]
+        for _ in range(kills):
+            command = [sys.executable, "-m", "tests.integration.retention_child", *arguments]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+                assert child.stdout is not None
+                assert child.stdout.readline() == b"ready\n"
+                on_disk = len(log.retained.spans([SLOT]).get(NORMAL, []))
+                wanted = on_disk + chance.randrange(3)
+                deadline = time.monotonic() + 20
+                while len(log.retained.spans([SLOT]).get(NORMAL, [])) <= wanted:
+                    assert time.monotonic() < deadline, "nothing was spilled"
+                    entries = [NewEntry(Lane.NORMAL, "t.1", "k", chance.randbytes(3_000))] * 40
+                    with suppress(LogFull):
+                        ids += log.append(claim, entries).ids
+                time.sleep(chance.random() * 0.05)
+                child.kill()
+            found = [entry.id for entry in whole.between(NORMAL, count_max=10**6)]
+            assert found == ids, f"seed {seed}"
+        spans = log.retained.spans([SLOT])[NORMAL]
+        return len(ids), sum(span.entries for span in spans)
+
+
+def test_killed_anywhere_every_entry_is_in_the_log_or_on_disk(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    entries, on_disk = killed_while_spilling(redis_server, tmp_path, kills=2, seed=5)
+    assert 0 < on_disk < entries
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_often_every_entry_is_in_the_log_or_on_disk(
+    redis_server: RedisServer, tmp_path: Path, seed: int
+) -> None:
+    killed_while_spilling(redis_server, tmp_path, kills=25, seed=seed)

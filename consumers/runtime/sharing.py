@@ -19,7 +19,7 @@ from events.tasks import Tasks
 
 BEAT_S = 0.2
 """How often a worker shows that it lives."""
-LOOK_S = 0.1
+LOOK_S = 0.05
 """How often a worker looks for others that came or went."""
 SILENT_S = 1.25
 """A worker that did not beat for this long takes no part in the sharing."""

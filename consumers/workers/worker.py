@@ -36,6 +36,8 @@ WAIT_S = 0.05
 """Longest sleep for new entries: a stop, or a task that became free, is noticed within it."""
 SPECS_S = 2.0
 """How often new terminals and writers are looked for."""
+JOIN_S = 30.0
+"""How often the owner of a task registers again as a reader of its inputs."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 """Waits after trouble: they double from the first to the longest."""
 
@@ -92,6 +94,7 @@ class Worker:
         now = monotonic()
         self._not_before = self._next_specs = self._next_mirror = now
         self._next_look = now + LOOK_S
+        self._next_join = now + JOIN_S
 
     @property
     def owned(self) -> Mapping[Slot, Run]:
@@ -250,7 +253,6 @@ class Worker:
 
     def _begin(self, claim: Claim, record: TaskRecord) -> None:
         spec = self._specs[claim.slot]
-        self._log.tasks.join(spec.reader, spec.inputs)
         run = load(
             self._log, self._group, spec, claim, record, self._options,
             moved=self._still_taking, monotonic=self._monotonic,
@@ -323,6 +325,10 @@ class Worker:
             self._next_mirror = now + self._options.mirror_s
             for run in self._runs.values():
                 run.mirror()
+        if now >= self._next_join:  # in case somebody flushed the log, or removed us
+            self._next_join = now + JOIN_S
+            for run in self._runs.values():
+                self._log.tasks.join(run.spec.reader, run.spec.inputs)
         if now >= self._next_look:
             self._next_look = now + LOOK_S
             for slot, run in list(self._runs.items()):
@@ -333,9 +339,9 @@ class Worker:
         run = self._runs.pop(slot)
         self.beater.drop(slot)
         self._left[slot] = run.claim
-        run.mirror()
-        run.release()
+        run.release()  # first of all: somebody may wait for it
         del self._left[slot]
+        run.mirror()
         self.progress.halted.pop(slot, None)
 
     def _drop(self, slot: Slot) -> None:

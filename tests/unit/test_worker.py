@@ -22,7 +22,7 @@ from consumers.workers.taking import WorkerOptions
 from consumers.workers.worker import SPECS_S, GroupRefused, Worker
 from events.codec import AnyEvent, decode, encode
 from events.decisions import TradeSignal
-from events.log import Claim, Lane, LogUnavailable, Slot
+from events.log import Claim, Lane, LogUnavailable, Slot, Stream, StreamInfo
 from events.memory_log import MemoryLog
 from events.operations import ClockTick
 
@@ -402,21 +402,21 @@ def test_a_group_with_another_number_of_tasks_is_refused_for_good() -> None:
 def test_a_log_that_goes_away_while_a_task_is_taken_leaves_nobody_vouching_for_it() -> None:
     world = World(partitions=1)
     worker = world.start("a")
-    joined = world.log.tasks.join
+    asked = world.log.info
 
-    def away_once_it_is_ours(*args: Any) -> None:
+    def away_once_it_is_ours(stream: Stream) -> StreamInfo:
         if world.log.tasks.look([Slot("demo", "chain", 0)])[0].token:
             raise LogUnavailable("no answer from the log")
-        joined(*args)
+        return asked(stream)
 
-    world.log.tasks.join = away_once_it_is_ours  # type: ignore[method-assign]
+    world.log.info = away_once_it_is_ours  # type: ignore[method-assign]
     world.run(1)
     assert not worker.owned
     [before] = world.log.tasks.look([Slot("demo", "chain", 0)])
     worker.beater.round()
     [after] = world.log.tasks.look([Slot("demo", "chain", 0)])
     assert before.beat == after.beat, "no heartbeat for what is not in hand"
-    world.log.tasks.join = joined  # type: ignore[method-assign]
+    world.log.info = asked  # type: ignore[method-assign]
     world.append(5)
     world.run(6)
     world.check()

@@ -49,7 +49,7 @@ class Scene:
     partitions: int = 2
     workers: int = 2
     entries: int = 40
-    entries_max: int = 7
+    entries_max: int = 5
     poison: float = 0.04
     fault_share: float = 0.05
     """Of calls; five times as many of commits."""
@@ -144,7 +144,7 @@ class World:
         self.pass_time()
         if self.delayed and self.chance.random() < 0.2:
             self.deliver()
-        if self.fed < self.scene.entries and self.chance.random() < 0.3:
+        if self.fed < self.scene.entries and self.chance.random() < 0.12:
             self.feed()
         if self.scene.trims and self.chance.random() < 0.1:
             self.trim()

@@ -15,6 +15,7 @@ from events.cli import opened_log
 from events.groups.readers import WATCH_S, Kind, Reader, collect
 from events.groups.removal import remove
 from events.log import Lane
+from events.retention import segment_folder
 from events.settings import load
 from events.views.moments import UNKNOWN, ago_text
 from events.views.tables import page
@@ -64,8 +65,12 @@ def remove_group(
     if not yes:
         what = "with all events it derived " if outputs else ""
         click.confirm(f"Remove group {group} {what}for good?", abort=True, err=True)
-    with opened_log(load()) as log:
-        done = remove(log, group, namespaces=names, outputs=outputs, watch_s=WATCH_S)
+    settings = load()
+    with opened_log(settings) as log:
+        done = remove(
+            log, group, namespaces=names, outputs=outputs, folder=segment_folder(settings),
+            watch_s=WATCH_S,
+        )  # fmt: skip
     if as_json:
         click.echo(json.dumps(asdict(done)))
     else:

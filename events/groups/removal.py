@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from events.groups.readers import WATCH_S, Reader, collect, group_of
-from events.log import Log, LogError, Stream
+from events.log import Log, LogError, Slot, Stream
+from events.retention import SegmentFolder
 
 
 class StillRunning(LogError):
@@ -36,11 +37,12 @@ def remove(
     *,
     namespaces: Collection[str] = (),
     outputs: bool = False,
+    folder: SegmentFolder | None = None,
     watch_s: float = WATCH_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Removed:
     """Remove a group from these namespaces (all when none are given): its places in streams,
-    offsets, state, journal; with `outputs` also what it derived.
+    offsets, state, journal; with `outputs` also what it derived, in the log and in `folder`.
 
     Raises StillRunning, NoSuchGroup, LogError.
     """
@@ -59,7 +61,12 @@ def remove(
         log.tasks.leave(reader.name, places)
         streams += len(places)
     for name in deriving:
+        slots = [Slot(name, group, task) for task in range(log.tasks.writers(name)[group])]
+        spans = log.retained.spans(slots) if outputs and folder is not None else {}
         log.tasks.close_group(name, group, outputs=outputs)
+        for each in spans.values():
+            assert folder is not None, "asked for above"
+            folder.delete(each)
     touched = sorted({*deriving, *(reader.namespace for reader in readers)})
     names = tuple(sorted({reader.name for reader in readers}))
     return Removed(group, tuple(touched), names, streams, outputs)

@@ -110,6 +110,20 @@ def test_a_removed_group_holds_back_nothing(log: Log, outputs: bool) -> None:
     assert not log.tasks.peek(TASK).offsets
 
 
+@pytest.mark.parametrize("outputs", [False, True])
+def test_what_was_spilled_of_its_outputs_goes_with_them(
+    log: Log, tmp_path: Path, outputs: bool
+) -> None:
+    risk_task(log, filled(log), 2)
+    folder = SegmentFolder(tmp_path, bytes_max=1 << 30)
+    stream = TASK.stream(Lane.NORMAL)
+    entries = log.between(stream, count_max=9)
+    assert log.retained.spill(folder.write(stream, entries, first=entries[0].id, before=0))
+    remove(log, "risk", outputs=outputs, folder=folder, sleep=lambda _: None)
+    assert bool(log.retained.spans([TASK])) is not outputs
+    assert bool(folder.used_bytes) is not outputs
+
+
 def test_what_is_not_there_is_told_with_what_is(log: Log) -> None:
     risk_task(log, filled(log), 2)
     with pytest.raises(NoSuchGroup, match="known are risk"):

@@ -37,7 +37,7 @@ from tests.simulation.groups.checker import Evidence, differences
 
 NAMESPACE, GROUP = "demo", "chain"
 LEASE_S = 0.6
-DRAIN_S = 90.0
+DRAIN_S = 180.0
 MIRROR_S = 30.0
 PAGE = 10_000
 MADE_AT_ONCE_MAX = 20
@@ -124,8 +124,8 @@ class ProcessWorld:
     handler: type[Handler]
     seed: int
     partitions: int = 4
-    batch: int = 50
-    feed_every_s: float = 0.004
+    batch: int = 100
+    feed_every_s: float = 0.01
     make: MakeEntries = single_entries
     more: Sequence[str] = ()
     """Further options of each worker."""
@@ -255,7 +255,7 @@ class ProcessWorld:
         """Stop the feed and wait until everything was read and is shown so."""
         self.feed.stop()
         self.heal()
-        wait_until(self._all_read, timeout_s=DRAIN_S, what=f"reading to the end: {self.told()}")
+        wait_until(self._all_read, timeout_s=DRAIN_S, what="reading to the end")
         wait_until(self._all_shown, timeout_s=MIRROR_S, what="right lags")
 
     def _all_read(self) -> bool:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -25,6 +26,7 @@ from events.decisions import TradeSignal
 from events.log import Claim, Lane, LogUnavailable, Slot, Stream, StreamInfo
 from events.memory_log import MemoryLog
 from events.operations import ClockTick
+from events.retention import Limits, Retention, SegmentFolder, WholeLog
 
 LEASE_S = 1.0
 STEP_S = 0.01
@@ -376,6 +378,29 @@ def test_a_stream_that_was_cut_halts_its_task_alone_and_for_good() -> None:
     assert len(world.derived(partition=1)) == 20
     assert world.log.tasks.look([Slot("demo", "chain", 1)])[0].halted
     assert is_done(look(world.log, Group("chain", Chain)))
+
+
+def test_entries_that_were_spilled_are_not_done_and_are_read_from_disk(tmp_path: Path) -> None:
+    world = World(partitions=1)
+    world.log.tasks.open_group("demo", "chain", 1)
+    world.log.tasks.join("chain.0", Slot("demo", "source", 0).streams())
+    for _ in range(4):
+        world.append(500)
+        world.now_s += 60
+    folder = SegmentFolder(tmp_path, bytes_max=1 << 30)
+    retention = Retention(world.log, folder, Limits(memory_bytes_max=1_000))
+    for _ in range(20):
+        retention.keep(Slot("demo", "source", 0))
+    whole, group = WholeLog(world.log, folder), Group("chain", Chain)
+    assert world.log.info(Slot("demo", "source", 0).stream(Lane.NORMAL)).length < 500
+    assert not is_done(look(whole, group))
+    world.workers["a"] = Worker(
+        whole, group, WorkerOptions("a", lease_s=LEASE_S),
+        monotonic=world.monotonic, sleep=world.sleep,
+    )  # fmt: skip
+    world.run(3)
+    world.check()
+    assert is_done(look(whole, group))
 
 
 def test_code_that_does_not_begin_is_tried_again_and_told_once(

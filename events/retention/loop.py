@@ -84,8 +84,10 @@ class RetentionLoop:
         except LogError as error:
             self._tell(str(error))
         except Exception as error:
-            logger.exception("retention failed; it is tried again")
-            self._tell(f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"
+            if text != self._told:
+                logger.exception("retention failed; it is tried again")
+            self._tell(text)
         else:
             self._told = ""
         return pressed

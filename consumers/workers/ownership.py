@@ -22,7 +22,7 @@ LEASE_S = 1.0
 LEASE_S_MIN = 0.5
 LOOK_MISSING_S = 0.025
 """How often a worker looks while something of its share is not in its hands."""
-LOOK_CALM_S = 0.2
+LOOK_CALM_S = 0.1
 """How often it looks otherwise; never more rarely than a fifth of the lease."""
 
 

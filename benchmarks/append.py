@@ -4,9 +4,9 @@
 
 `bare` is pipelined XADD of the same fields, 200 in a pipeline; `many` is 200 entries in one call of
 the log (token and ids checked and drawn in the server, the feed's cursor moved), `one` is one entry
-per call, each of which waits for the disk. The entries are prepared before the clock starts. Beside each stands the processor time
-of the server per entry. The server is an embedded one, started for this run, which syncs every
-append to disk.
+per call, each of which waits for the disk. The entries are prepared before the clock starts. Beside
+each stands the processor time of the server per entry. The server is an embedded one, started for
+this run, which syncs every append to disk.
 """
 
 from __future__ import annotations

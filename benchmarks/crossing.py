@@ -6,7 +6,7 @@ its state, and a signal where they cross.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -50,6 +50,17 @@ class Crossing(Handler):
                     target="long" if above else "short",
                 )
         self.state[event.symbol] = [fast, slow, above]
+
+
+class Counting(Handler):
+    """The least that a handler does: one number per symbol, from the decoded event."""
+
+    types: ClassVar[frozenset[str]] = frozenset({"ticks"})
+    inputs: ClassVar[Inputs] = Crossing.inputs
+
+    def handle(self, event: TickBatch) -> Iterable[TradeSignal]:  # type: ignore[override] # of `types` alone
+        self.state[event.symbol] = self.state.get(event.symbol, 0) + len(event)
+        return ()
 
 
 def symbols() -> list[str]:

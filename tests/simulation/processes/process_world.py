@@ -260,6 +260,7 @@ class ProcessWorld:
 
     def _all_read(self) -> bool:
         self.tend()
+        self.heal()
         return all(
             self.log.info(stream).last_id <= offsets[stream].last if stream in offsets
             else self.log.info(stream).last_id == BEGIN

@@ -14,6 +14,8 @@ from events.log import Entry, EntryId, Lane, Log, Stream
 BATCH_ENTRIES_MAX = 1_000
 """Entries asked of each lane. Larger ones spread the wait for the disk over more entries; what is
 critical cuts them."""
+PRIORITY_ENTRIES_MAX = 200
+"""The same by priority: something critical waits while a reply is taken in or a commit is made."""
 BATCH_BYTES_AIM = 4 * 1024 * 1024
 """A quarter of it by priority: nothing is done while a reply is taken in."""
 LOW_SHARE = 0.1
@@ -45,6 +47,8 @@ class Reading:
     ) -> None:
         if entries_max < 1:
             raise ValueError(f"entries_max = {entries_max}: at least 1")
+        if order is Order.PRIORITY:
+            entries_max = min(entries_max, PRIORITY_ENTRIES_MAX)
         self._log, self._order, self._entries_max = log, order, entries_max
         self._urgent = [stream for stream in inputs if stream.lane <= Lane.HIGH]
         self._patient = [stream for stream in inputs if stream.lane > Lane.HIGH]

@@ -52,7 +52,7 @@ class Scene:
     entries_max: int = 5
     poison: float = 0.04
     fault_share: float = 0.05
-    """Of calls; five times as many of commits."""
+    """Of calls; five times as many of commits and of what sinks write."""
     lease_s: float = LEASE_S
     log: Callable[..., Log] = MemoryLog
     worker: type[SteppedWorker] = SteppedWorker
@@ -235,7 +235,7 @@ class World:
         return owned == {spec.slot for spec in self.specs}
 
     def _at_random(self, worker: SimWorker, name: str) -> Fault | None:
-        share = self.scene.fault_share * (5 if name == "commit" else 1)
+        share = self.scene.fault_share * (5 if name in ("commit", "write") else 1)
         if self.chance.random() >= share:
             return None
         return self.chance.choice(list(Fault))

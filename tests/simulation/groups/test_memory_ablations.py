@@ -25,7 +25,7 @@ from tests.simulation.groups.chains import Chain, ChainOfAll
 from tests.simulation.groups.faulty_worker import Choose, Fault, SimWorker, SteppedWorker
 from tests.simulation.groups.memory_world import Scene, World
 
-RUNS = 12
+RUNS = 9
 ZOMBIES = (Fault.PAUSE_BEFORE, Fault.PAUSE_BEFORE, Fault.DELAY)
 """Commits of owners that were replaced meanwhile."""
 REPEATS = (Fault.REPEAT,)

@@ -18,7 +18,7 @@ from tests.simulation.groups.chains import Chain, ChainByPriority
 from tests.simulation.groups.checker import Evidence, handled_entries
 from tests.simulation.groups.memory_world import Scene, World
 
-RUNS = 15
+RUNS = 8
 ANSWERED = f"{OperatorAnswered.TYPE}.{OperatorAnswered.VERSION}"
 FAILED = f"{HandlerFailed.TYPE}.{HandlerFailed.VERSION}"
 STRICT: frozenset[str] = frozenset({"gap_healed"})

@@ -88,7 +88,7 @@ def test_no_story_loses_doubles_or_swaps_anything() -> None:
     run_state_machine_as_test(
         GroupMachine,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None,
+            max_examples=15, stateful_step_count=25, deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

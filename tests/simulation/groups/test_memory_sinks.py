@@ -17,7 +17,7 @@ from tests.simulation.groups.chains import ALL_LANES, Chain
 from tests.simulation.groups.faulty_worker import GROUP
 from tests.simulation.groups.memory_world import Scene, World
 
-RUNS = 25
+RUNS = 20
 
 
 @dataclass

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 
-from benchmarks.crossing import NAMESPACE, PARTITIONS, Counting, Crossing, fill
+from benchmarks.parts.crossing import NAMESPACE, PARTITIONS, Counting, Crossing, fill
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.reading import BATCH_ENTRIES_MAX

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.crossing import PARTITIONS, symbols
-from benchmarks.timed_worker import NAMESPACE, committed, tick_now, timed_worker
+from benchmarks.parts.crossing import PARTITIONS, symbols
+from benchmarks.parts.timed_worker import NAMESPACE, committed, tick_now, timed_worker
 from events.embedded import servers
 from events.log import SOURCE, Slot, partition_of
 from events.redis import open_log

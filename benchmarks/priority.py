@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.timed_worker import (
+from benchmarks.parts.timed_worker import (
     NAMESPACE,
     command_now,
     committed,

@@ -1,6 +1,6 @@
 """A worker that writes down when each of its outputs was committed, to measure delays.
 
-    python -m benchmarks.timed_worker URL HANDLER FILE
+    python -m benchmarks.parts.timed_worker URL HANDLER FILE
 
 Each line of FILE tells slot, when the cause was appended and when the commit was answered (both in
 ns of the machine's monotonic clock, which all its processes share).
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import click
 import numpy as np
 
-from benchmarks.crossing import Crossing
+from benchmarks.parts.crossing import Crossing
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler, Inputs, Order
 from consumers.workers.ownership import LEASE_S
@@ -95,7 +95,7 @@ def timed_worker(
     url: str, handler: str, file: Path, *, lease_s: float = LEASE_S
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker as a process; gone at the end."""
-    command = [sys.executable, "-m", "benchmarks.timed_worker", url, handler, str(file)]
+    command = [sys.executable, "-m", "benchmarks.parts.timed_worker", url, handler, str(file)]
     command += ["--lease", str(lease_s)]
     process = subprocess.Popen(command)
     try:

@@ -1,0 +1,1 @@
+"""What several benchmarks share: handlers, entries to read, workers that time themselves."""

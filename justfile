@@ -17,9 +17,9 @@ lint:
     {{bin}}/mypy
     {{bin}}/lint-imports
 
-# Unit, contract and integration tests; they start every server they need
+# Unit, contract and integration tests, side by side (many of them wait); they start every server they need
 test *options:
-    {{bin}}/pytest {{options}}
+    {{bin}}/pytest -n 3 --dist worksteal {{options}}
 
 # The long crash, soak and fault runs
 test-slow *options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tests.postgres_server import (  # noqa: F401 - fixtures
 )
 from tests.servers import RedisServer, free_port, redis_binaries
 
+os.environ.pop("COLUMNS", None)  # set where tests run side by side; commands print as in a pipe
 REDIS_KINDS = tuple(redis_binaries())
 
 

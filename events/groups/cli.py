@@ -83,10 +83,14 @@ def remove_group(
 def readers_table(readers: Sequence[Reader], *, now_ms: int) -> Table:
     """One line per reader."""
     table = Table(box=None, header_style="dim", padding=(0, 1))
-    for name in ("namespace", "reader", "kind", "holder", "alive"):
-        table.add_column(name, no_wrap=True)
+    # In a small window the rest is cut before what people look for: who, how far behind, alive?
+    names_max = max((len(reader.name) for reader in readers), default=0)
+    for name, least in (
+        ("namespace", None), ("reader", names_max), ("kind", None), ("holder", None), ("alive", 5),
+    ):  # fmt: skip
+        table.add_column(name, no_wrap=True, min_width=least)
     for lane in Lane:
-        table.add_column(lane.label, justify="right", no_wrap=True)
+        table.add_column(lane.label, justify="right", no_wrap=True, min_width=len(lane.label))
     table.add_column("oldest unread", justify="right", no_wrap=True)
     table.add_column("on disk", justify="right", no_wrap=True)
     table.add_column("")

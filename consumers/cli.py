@@ -129,6 +129,8 @@ def consume(
     if handler is None and group in (None, PERSIST):
         if unordered:
             raise click.UsageError("--unordered: name a handler or sink of yours with --handler")
+        if sets:
+            raise click.UsageError("--set: group persist has no parameters")
         _persist(names, workers, lease_s, until_idle=until_idle, as_json=as_json)
         return
     settings = load()
@@ -153,6 +155,8 @@ def consume(
             except GroupRefused as error:  # starting again would change nothing
                 raise click.UsageError(str(error)) from error
         return
+    if len(specs) == 1:  # one strategy of several that cannot begin stops no other
+        _try_out(specs[0])
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
         states = supervise(specs, choice, lambda: whole_log(open_log(), settings), window=window)
@@ -182,6 +186,13 @@ def _specs(
     except (UnknownGroup, UnknownHandler) as error:
         raise click.UsageError(str(error)) from error
     return specs
+
+
+def _try_out(spec: GroupSpec) -> None:
+    try:
+        spec.try_out()
+    except UnknownHandler as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _tell(group: str | None, states: list[CrewState], *, as_json: bool) -> None:

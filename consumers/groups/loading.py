@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
+import math
 import os
 import re
 import sys
@@ -11,7 +13,9 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from consumers.runtime.handler import Handler
+from consumers.runtime.state import State
 from consumers.sinks import Sink
+from events.codec import EVENT_TYPES, PACKED_VERSIONS
 from events.log import checked_name
 
 VERSION_CHARS_MAX = 100
@@ -54,7 +58,39 @@ def load_handler(path: str) -> Code:
             f"{path} is no handler: derive it from consumers.runtime.handler.Handler, "
             "or from consumers.sinks.Sink"
         )
+    _check(path, found)
     return found
+
+
+def _check(path: str, code: Code) -> None:
+    """What would go wrong with every entry is told before the first. Raises UnknownHandler."""
+    base, method = (Handler, "handle") if issubclass(code, Handler) else (Sink, "write")
+    if getattr(code, method) is getattr(base, method):
+        raise UnknownHandler(f"{path} does not say what it does: give it a method {method}")
+    if isinstance(code.types, str):
+        raise UnknownHandler(f"{path}: types is a text: write it as {{{code.types!r}}}")
+    if issubclass(code, Sink) and code.raw:  # it takes what nobody here knows
+        return
+    known = {*EVENT_TYPES, *PACKED_VERSIONS}
+    for name in sorted(one for one in code.types if one not in known and "." not in one):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UnknownHandler(
+            f"{path}: no event is called {name!r}: {hint}There is: {', '.join(sorted(known))}"
+        )
+
+
+def try_out(path: str, code: Code) -> None:
+    """Make one, as every task will: what fails with no state fails always. A sink is made, but not
+    opened. Raises UnknownHandler."""
+    try:
+        made = code()
+        if isinstance(made, Handler):
+            made.state = State({})
+            made.setup()
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UnknownHandler(f"{path} cannot be made ({what}): correct it") from error
 
 
 def _handlers_in(module: object) -> list[str]:
@@ -111,7 +147,10 @@ def parameters_of(handler: Code) -> dict[str, bool | int | float | str]:
 def _value(handler: Code, name: str, text: str, now: bool | int | float | str) -> object:
     kind: type[bool | int | float | str] = type(now)
     try:
-        return _truth(text) if kind is bool else kind(text)
+        value = _truth(text) if kind is bool else kind(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number that has an end")
+        return value
     except ValueError as error:
         raise UnknownHandler(
             f"{handler.__name__}: {name}={text!r} is no {kind.__name__} (it is {now!r} now)"

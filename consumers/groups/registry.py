@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumers.groups.loading import UnknownHandler, group_name, load_handler, with_parameters
+from consumers.groups.loading import (
+    UnknownHandler,
+    group_name,
+    load_handler,
+    try_out,
+    with_parameters,
+)
 from consumers.runtime.group import Group
 from consumers.sinks import Sink, SinkGroup
 from consumers.workers.taking import AnyGroup
@@ -42,6 +48,10 @@ class GroupSpec:
             return SinkGroup(self.name, code, namespaces=tuple(namespaces))
         return Group(self.name, code, namespaces=tuple(namespaces))
 
+    def try_out(self) -> None:
+        """Raises UnknownHandler when no task could begin."""
+        try_out(self.handler, with_parameters(load_handler(self.handler), self.parameters))
+
 
 def group_specs(
     name: str | None,
@@ -58,13 +68,20 @@ def group_specs(
     if handler is not None:
         return [GroupSpec(_own_name(name, handler), handler, texts)]
     if name == STRATEGY:
+        _no_parameters(texts)
         return _strategies(strategies)
     if name is not None and name in HANDLERS:
         return [GroupSpec(name, HANDLERS[name][0], texts)]
     chosen = [spec for spec in _strategies(strategies, needed=False) if spec.name == name]
     if not chosen:
         raise UnknownGroup(f"there is no group {name!r}. There is: {described()}")
+    _no_parameters(texts)
     return chosen
+
+
+def _no_parameters(texts: Mapping[str, str]) -> None:
+    if texts:
+        raise UnknownGroup("--set: strategies run as they are written; use it with --handler")
 
 
 def described() -> str:

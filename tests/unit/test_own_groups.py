@@ -53,6 +53,28 @@ class Rows(Sink):
 
 class Neither:
     pass
+
+
+class Idle(Handler):
+    width = 1
+
+
+class Deaf(EmaCross):
+    types = frozenset({"tick"})
+
+
+class Spelled(EmaCross):
+    types = "ticks"
+
+
+class Unmade(EmaCross):
+    def __init__(self):
+        raise OSError("no model file")
+
+
+class NotSetUp(EmaCross):
+    def setup(self):
+        raise RuntimeError("in two\\nlines")
 """
 SLOT = Slot("demo", "ema-cross", 0)
 
@@ -123,6 +145,10 @@ def test_parameters_are_read_as_the_type_they_have() -> None:
         ("no_such:Thing", {}, "is the file in this folder"),
         ("broken_one:Thing", {}, "No module named 'no_such_package_here'"),
         ("my_own:Missing", {}, "my_own has no Missing; handlers in it: EmaCross, Rows"),
+        ("my_own:Idle", {}, "give it a method handle"),
+        ("my_own:Deaf", {}, "did you mean ticks?"),
+        ("my_own:Spelled", {}, "write it as {'ticks'}"),
+        ("my_own:EmaCross", {"width": "nan"}, "width='nan' is no float"),
         ("my_own:Neither", {}, "is no handler"),
         ("my_own:EmaCross", {"slow": "3"}, "has no parameter 'slow'; it has: careful=False"),
         ("my_own:EmaCross", {"tasks": "3"}, "has no parameter 'tasks'"),
@@ -136,6 +162,21 @@ def test_what_leads_to_no_handler_is_told_with_its_cure(
     with pytest.raises(UnknownHandler) as error:
         with_parameters(load_handler(path), texts)
     assert told in str(error.value)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("Unmade", "(OSError: no model file): correct it"),
+     ("NotSetUp", "(RuntimeError: in two lines): correct it")],
+)  # fmt: skip
+def test_code_that_cannot_begin_is_told_before_anything_runs(name: str, told: str) -> None:
+    [spec] = group_specs("mine", handler=f"my_own:{name}")
+    with pytest.raises(UnknownHandler) as error:
+        spec.try_out()
+    assert told in str(error.value)
+    [good] = group_specs("mine", handler="my_own:EmaCross")
+    good.try_out()
 
 
 @pytest.mark.usefixtures("folder")
@@ -178,6 +219,8 @@ def test_some_names_cannot_be_given_to_a_group(taken: str) -> None:
         (["--handler", "my_own:EmaCross", "--set", "fast"], "write it as NAME=VALUE"),
         (["--handler", "my_own:Nothing"], "has no Nothing"),
         (["--group", "persist", "--workers", "17"], "at most 16"),
+        (["--set", "fast=3"], "group persist has no parameters"),
+        (["--group", "strategy", "--set", "fast=3"], "use it with --handler"),
     ],
 )
 def test_a_wrong_command_is_refused_in_a_line(arguments: list[str], told: str) -> None:

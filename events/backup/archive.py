@@ -11,6 +11,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,18 +51,24 @@ class ArchiveWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                manifest = {**self._manifest, "members": self._members}
-                self._zip.writestr(MANIFEST, json.dumps(manifest, indent=1))
-        finally:
-            self._zip.close()
         if kind is not None:
-            self._part.unlink(missing_ok=True)
+            self._discard()
             return
-        with self._part.open("r+b") as file:
-            os.fsync(file.fileno())
+        try:
+            manifest = {**self._manifest, "members": self._members}
+            self._zip.writestr(MANIFEST, json.dumps(manifest, indent=1))
+            self._zip.close()
+            with self._part.open("r+b") as file:
+                os.fsync(file.fileno())
+        except OSError:
+            self._discard()
+            raise
         self._part.replace(self.path)
+
+    def _discard(self) -> None:
+        with suppress(OSError, ValueError):  # it writes its end, and the disk may be full
+            self._zip.close()
+        self._part.unlink(missing_ok=True)
 
     def note(self, **facts: Any) -> None:
         """Put facts into the manifest."""

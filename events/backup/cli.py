@@ -24,6 +24,10 @@ from events.settings import Settings, load
 SUFFIX = ".zip"
 
 
+class BackupFailed(RuntimeError):
+    """There is no copy. The message names cause and cure."""
+
+
 @click.command()
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -46,11 +50,20 @@ def backup(target: Path | None, as_json: bool) -> None:
             "no Redis is configured and no embedded one runs: "
             "start `bridgectl up`, or set REDIS_URL"
         )
+    path = _path(target, settings)
+    if path.exists():
+        raise BackupFailed(f"{path} exists already: name another file, or remove it first")
     with closing(open_log(redis)) as log, _shown(as_json) as tell:
-        done = back_up(
-            _path(target, settings), log, settings.postgres_url(),
-            segments=segment_folder(settings).root, tell=tell,
-        )  # fmt: skip
+        try:
+            done = back_up(
+                path, log, settings.postgres_url(),
+                segments=segment_folder(settings).root, tell=tell,
+            )  # fmt: skip
+        except OSError as error:
+            raise BackupFailed(
+                f"{path} cannot be written ({error.strerror or error}): "
+                "name a folder that can be, with room for the copy"
+            ) from error
     if as_json:
         click.echo(json.dumps(done.as_json()))
     else:

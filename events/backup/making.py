@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -90,7 +91,8 @@ def _add_tables(archive: ArchiveWriter, database: Dump, tell: Tell) -> tuple[int
     for table, rows in zip(database.tables, counts, strict=True):
         tell(f"table {table.name}", done / max(1, sum(counts)))
         name = f"database/{table.name}.copy"
-        archive.add(name, database.copy(table), columns=table.columns, rows=rows)
+        with closing(database.copy(table)) as chunks:  # or an error waits for the copy for ever
+            archive.add(name, chunks, columns=table.columns, rows=rows)
         names.append(table.name)
         done += rows
     archive.note(database={"revision": database.revision, "tables": names})

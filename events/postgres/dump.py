@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Dump:
     revision: str
     tables: tuple[Table, ...]
 
-    def copy(self, table: Table) -> Iterator[bytes]:
+    def copy(self, table: Table) -> Generator[bytes, None, None]:
         """One table in PostgreSQL's binary COPY format."""
         query = sql.SQL("COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT BINARY)").format(
             columns=_columns(table), table=sql.Identifier("raw", table.name)

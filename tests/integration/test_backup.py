@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -228,6 +229,25 @@ def test_a_backup_that_fails_leaves_no_file_and_holds_nothing_back(
     assert not any(tmp_path.glob("*.zip*"))
     readers = redis_log.tasks.readers("demo")
     assert not any("backup.0" in names for names in readers.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit for the size of a file")
+def test_a_disk_without_room_ends_a_backup_at_once_and_leaves_no_file(
+    redis_log: RedisLog, postgres_url: str, tmp_path: Path
+) -> None:
+    import resource
+
+    Feed(redis_log, seed=36).append(400)
+    drain(redis_log, postgres_url)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            back_up(tmp_path / "a.zip", redis_log, postgres_url, segments=tmp_path / "none")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any(tmp_path.glob("*.zip*"))
+    back_up(tmp_path / "a.zip", redis_log, postgres_url, segments=tmp_path / "none")
 
 
 def test_wrecked_under_load_and_brought_back_nothing_is_missing_or_doubled(

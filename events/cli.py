@@ -106,7 +106,9 @@ def status(name: str | None, watch: bool, as_json: bool) -> None:
     help="Only this event; repeat.",
 )
 @click.option("--key", "keys", multiple=True, help="Only this symbol, account, ticket; repeat.")
-@click.option("--writer", "writers", multiple=True, help="Whose events (default: source).")
+@click.option("--writer", "writers", multiple=True,
+              help="Whose events: source, operator or a group; repeat. Default: source, operator; "
+              "with --type everybody's.")  # fmt: skip
 @click.option("-n", "count", type=click.IntRange(0, TAIL_MAX), default=20, show_default=True,
               help="So many of the newest entries.")  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on as new entries come.")
@@ -126,12 +128,12 @@ def tail(
     \b
     bridgectl tail -f --type ticks --key EURUSD
     bridgectl tail --lane critical -n 100 --json
+    bridgectl tail --type trade_signal
     """
+    unnamed = None if types else (SOURCE, OPERATOR)
     chosen = [Lane[lane.upper()] for lane in lane_names] or list(Lane)
     with opened_log(load()) as log:
-        streams = lines.streams_of(
-            log, namespace=name, writers=writers or (SOURCE, OPERATOR), lanes=chosen
-        )
+        streams = lines.streams_of(log, namespace=name, writers=writers or unnamed, lanes=chosen)
         if not streams:
             raise NoServer(_nothing_called(log, name))
         wanted = lines.Wanted(frozenset(types), frozenset(keys))

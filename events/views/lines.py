@@ -98,15 +98,19 @@ def follow(
 
 
 def streams_of(
-    log: Log, *, namespace: str | None, writers: Sequence[str], lanes: Sequence[Lane]
+    log: Log, *, namespace: str | None, writers: Sequence[str] | None, lanes: Sequence[Lane]
 ) -> list[Stream]:
-    """Every stream that matches; `namespace` None means all."""
+    """Every stream that matches; `namespace` or `writers` None means all."""
     return [
-        Stream(Slot(name, writer, partition), lane)
+        Stream(Slot(name, writer, number), lane)
         for name, partitions in sorted(log.namespaces().items())
         if namespace in (None, name)
-        for writer in writers
-        for partition in range(partitions)
+        for writer, slots in (
+            sorted(log.tasks.writers(name).items())
+            if writers is None
+            else [(writer, partitions) for writer in writers]
+        )
+        for number in range(slots)
         for lane in lanes
     ]
 

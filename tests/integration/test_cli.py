@@ -18,6 +18,7 @@ import pytest
 
 import bridgectl
 from events.codec import encode
+from events.decisions import TradeSignal
 from events.log import SOURCE, Slot
 from events.operations import ClockTick, ProducerState
 from events.redis import RedisLog
@@ -178,6 +179,15 @@ def test_status_and_tail_show_the_log(captured: Command) -> None:
     unknown = captured("status", "--terminal", "nope")
     assert unknown.code == 1
     assert "there is demo" in unknown.err
+
+
+def test_tail_of_a_type_shows_what_groups_derived(captured: Command, redis_log: RedisLog) -> None:
+    signal = TradeSignal(event_time_ms=1, strategy="mine", symbol="EURUSD", target="long")
+    redis_log.tasks.open_group("demo", "mine", 1)
+    claim = redis_log.claim(Slot("demo", "mine", 0), "this test", alive_within_s=0.1)
+    redis_log.append(claim, [encode(signal)])
+    assert "trade_signal.1 mine/EURUSD" in captured("tail", "--type", "trade_signal").out
+    assert "trade_signal" not in captured("tail").out
 
 
 def test_tail_follows(captured: Command, redis_log: RedisLog) -> None:

@@ -19,7 +19,7 @@ lint:
 
 # Unit, contract and integration tests, side by side (many of them wait); they start every server they need
 test *options:
-    {{bin}}/pytest -n 3 --dist worksteal {{options}}
+    {{bin}}/pytest -n 2 --dist worksteal {{options}}
 
 # The long crash, soak and fault runs
 test-slow *options:

@@ -16,7 +16,7 @@ from consumers.groups import (
     UnknownHandler,
     group_specs,
 )
-from consumers.groups.running import RunChoice, stopped_by_signals, supervise, work
+from consumers.groups.running import RunChoice, supervise, work
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.unordered import SILENT_S
@@ -26,6 +26,7 @@ from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
 from consumers.workers.worker import GroupRefused
 from events.log import Log
+from events.processes import stopped_by_signals
 from events.program_log import program_log_of
 from events.retention import whole_log
 from events.settings import Settings, load

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import click
 
 from events.durations import duration_option
 from events.log import Log, LogError, LogUnavailable
+from events.processes import stopped_by_signals
 from events.program_log import start_program_log
 from events.retention import Retention, limits_of, segment_folder
 from events.settings import (
@@ -79,7 +78,7 @@ def produce(for_s: float | None, volatile_log: bool, as_json: bool, **choice: An
         as_json=settings.log_json,
         secrets=settings.secrets(),
     )
-    with _stopped_by_signals() as stop, _log_of(settings, stop) as log:
+    with stopped_by_signals() as stop, _log_of(settings, stop) as log:
         if log is None:
             return
         _refuse_forgetful(log, terminal, allowed=volatile_log)
@@ -264,21 +263,3 @@ def _refuse_forgetful(log: Log, terminal: TerminalSettings, *, allowed: bool) ->
             f"the log here is a stand-in that forgets everything, and {terminal.name} is a real "
             "terminal: install Redis (WSL2 or Docker) and set REDIS_URL, or add --volatile-log"
         )
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, Ctrl-Break (Windows) and SIGTERM set."""
-    stop = threading.Event()
-    names = ("SIGINT", "SIGTERM", "SIGBREAK")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    former = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 
 from consumers.groups.registry import GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
@@ -24,6 +19,7 @@ from consumers.workers.process import Looping, run_worker
 from consumers.workers.supervise import Crew, CrewState, Supervisor
 from consumers.workers.taking import MIRROR_S, AnyGroup, WorkerOptions
 from events.log import Log
+from events.processes import stopped_by_signals
 from events.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -117,22 +113,3 @@ def _crew(spec: GroupSpec, choice: RunChoice) -> Crew:
         lambda number: choice.arguments(spec, number),
         choice.workers,
     )
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, Ctrl-Break and a polite kill set."""
-    stop = threading.Event()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        stop.set()
-
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if sys.platform == "win32":
-        wanted.append(signal.SIGBREAK)
-    former = {number: signal.signal(number, on_signal) for number in wanted}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -17,6 +17,7 @@ from consumers.runtime.rederive.snapshots import Snapshots
 from consumers.runtime.rederive.starts import began
 from consumers.runtime.rederive.upgrade import waits_for_choice
 from consumers.runtime.requests import Requests
+from events.continuity import counted_from_here
 from events.log import Claim, Entry, EntryId, Lane, Log, Stream
 from events.offset import Offset
 from events.tasks import Commit, OffsetChange, TaskRecord
@@ -166,8 +167,7 @@ class TaskRun:
         """Where the task stands in a stream; what was trimmed before it came counts as read."""
         if stream in record.offsets:
             return record.offsets[stream]
-        info = self._log.info(stream)
-        return Offset(entries=max(0, info.entries_added - info.length))
+        return counted_from_here(self._log, stream, Offset())
 
     def _commit(
         self, entries: Sequence[Entry], batch: Batch, *, answered: Sequence[str] = ()

@@ -22,7 +22,7 @@ from consumers.unordered.effect import Done, effect_of
 from consumers.workers.beginning import Begin
 from consumers.workers.progress import Count, Progress
 from consumers.workers.taking import AnyGroup, WorkerOptions
-from consumers.workers.worker import GroupRefused, waits
+from consumers.workers.worker import GroupRefused, registered, waits
 from events.log import (
     APPEND_ENTRIES_MAX,
     BEGIN,
@@ -172,15 +172,7 @@ class Consumer:
                 self._look_after(hand)
 
     def _find_specs(self) -> None:
-        try:
-            found = {spec.slot: spec for spec in self._group.specs(self._log)}
-            for namespace in {slot.namespace for slot in found}:
-                tasks = sum(slot.namespace == namespace for slot in found)
-                self._log.tasks.open_group(namespace, self._group.name, tasks)
-        except LogUnavailable:
-            raise
-        except LogError as error:
-            raise GroupRefused(str(error)) from error
+        found = registered(self._log, self._group)
         for slot, spec in found.items():
             if slot not in self._hands or self._hands[slot].spec != spec:
                 self._hands[slot] = self._opened(spec)

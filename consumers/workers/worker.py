@@ -198,15 +198,7 @@ class Worker:
 
     def _find_specs(self) -> None:
         """Register for what is there to read, before anything of it is read."""
-        try:
-            found = {spec.slot: spec for spec in self._group.specs(self._log)}
-            for namespace in {slot.namespace for slot in found}:
-                tasks = sum(slot.namespace == namespace for slot in found)
-                self._log.tasks.open_group(namespace, self._group.name, tasks)
-        except LogUnavailable:
-            raise
-        except LogError as error:
-            raise GroupRefused(str(error)) from error
+        found = registered(self._log, self._group)
         for slot, spec in found.items():
             if self._specs.get(slot) != spec:
                 self._log.tasks.join(spec.reader, spec.inputs)
@@ -380,6 +372,20 @@ class Worker:
         if not self.progress.waiting:
             logger.warning("%s: %s: waiting, nothing is lost", self._group.name, error)
         self.progress.waiting = str(error)
+
+
+def registered(log: Log, group: AnyGroup) -> dict[Slot, TaskSpec]:
+    """Every task of a group, which is a writer from now on. Raises GroupRefused, LogUnavailable."""
+    try:
+        found = {spec.slot: spec for spec in group.specs(log)}
+        for namespace in {slot.namespace for slot in found}:
+            tasks = sum(slot.namespace == namespace for slot in found)
+            log.tasks.open_group(namespace, group.name, tasks)
+    except LogUnavailable:
+        raise
+    except LogError as error:
+        raise GroupRefused(str(error)) from error
+    return found
 
 
 def waits(chance: random.Random) -> Iterator[float]:

@@ -12,9 +12,18 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
+from events.alerts import Alert
 from events.candles import CandleBatch
-from events.decisions import Command, LimitBreach, RiskMetrics, TradeSignal
+from events.decisions import (
+    Command,
+    LimitBreach,
+    ReferenceSet,
+    RiskMetrics,
+    RulesSet,
+    TradeSignal,
+)
 from events.event import Event
+from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
 from events.log import Entry, Lane, NewEntry
 from events.market import Instrument, Quotes
 from events.marks import Marks
@@ -30,7 +39,7 @@ from events.operations import (
     TerminalUp,
 )
 from events.ticks import TickBatch
-from events.trading import Account, Book, Deal, OrderDone, Orders
+from events.trading import Account, Book, Deal, OrderDone, Orders, TradeUpdate
 
 AnyEvent = Event | TickBatch | CandleBatch | Marks
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -38,9 +47,10 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.TYPE: kind
     for kind in (
-        Account, Book, ClockChanged, ClockTick, Command, Deal, GapHealed, HandlerFailed,
-        HandlerUpgraded, Instrument, LimitBreach, OperatorAnswered, OrderDone, Orders,
-        ProducerState, Quotes, RiskMetrics, TerminalDown, TerminalUp, TradeSignal,
+        Account, Alert, Book, ClockChanged, ClockTick, Command, Deal, FlattenEnded, FlattenStep,
+        GapHealed, GuardState, HandlerFailed, HandlerUpgraded, Instrument, LatchChanged,
+        LimitBreach, OperatorAnswered, OrderDone, Orders, ProducerState, Quotes, ReferenceSet,
+        RiskMetrics, RulesSet, TerminalDown, TerminalUp, TradeSignal, TradeUpdate,
     )
 }  # fmt: skip
 

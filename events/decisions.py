@@ -27,8 +27,30 @@ class RiskMetrics(Event):
     drawdown_percent: float = 0.0
     daily_loss: float = 0.0
     exposure_by_currency: dict[str, float] = Field(default_factory=dict)
+    """Net exposure per currency, in account currency; long is positive."""
     leverage_used: float = 0.0
+    """Gross notional as a multiple of equity."""
     positions_open: int = 0
+    credit: float = 0.0
+    margin: float = 0.0
+    lots_open: float = 0.0
+    cost_of_closing: float = 0.0
+    """Spread, uncharged commission and slippage of closing everything now."""
+    figures: dict[str, float | None] = Field(default_factory=dict)
+    """Every figure by its name (see docs/RISK.md); None: cannot be known now."""
+    by_symbol: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Symbol -> lots, net lots, exposure, floating, risk to the stop, spread."""
+    exposure_gross_by_currency: dict[str, float] = Field(default_factory=dict)
+    headroom: dict[str, float | None] = Field(default_factory=dict)
+    """Limit -> account currency (or the limit's unit) left until it acts."""
+    largest_lot: dict[str, float] = Field(default_factory=dict)
+    """Symbol -> the largest volume that could be opened now without reaching a limit."""
+    references: dict[str, float | str | None] = Field(default_factory=dict)
+    """What drawdown and daily loss are measured from, and what of it is unknown."""
+    unknown: tuple[str, ...] = ()
+    """References and figures that are unknown, with a worst case in their place."""
+    locks: dict[str, str] = Field(default_factory=dict)
+    """Limit -> until when it holds: `manual`, or a UTC time."""
 
     @property
     def key(self) -> str:
@@ -69,10 +91,17 @@ class Command(Event):
     LANE: ClassVar[Lane] = Lane.CRITICAL
 
     command_id: str
-    verb: Literal["halt", "flatten", "resume", "backfill"]
+    verb: Literal["halt", "flatten", "resume", "backfill", "block", "reduce"]
+    """halt: no new trades. flatten: halt, cancel pending orders, close. reduce: close a part
+    (`arguments` say which). block: no new trades until `arguments["until_ms"]`. resume: a human
+    ends a halt."""
     issued_by: str
     expires_ms: int | None = None
+    """After this time a resume is refused, and a flatten blocks and pages instead of closing."""
     arguments: dict[str, Any] = Field(default_factory=dict)
+    """`reason`; `magic` or `symbol` for a part of the account; `breach` names the limit."""
+    login: int | None = None
+    """The account it is meant for; a guard of another account refuses it."""
 
     @property
     def key(self) -> str:
@@ -90,7 +119,56 @@ class LimitBreach(Event):
     level: Literal["warn", "act"]
     action: Literal["alert", "block", "reduce", "flatten"]
     figures: dict[str, float]
+    threshold: float = 0.0
+    value: float | None = None
+    """The figure that reached it; None: unknown for longer than the rules bear."""
+    lock: Literal["none", "until_reset", "manual"] = "none"
+    locked_until_ms: int | None = None
+    """When the lock ends by itself (UTC); None: never by itself."""
+    entries: tuple[str, ...] = ()
+    """Places of the entries it was decided on, oldest first."""
+    delay_ms: int = 0
+    """From the first entry that showed the breach to the decision."""
+    detail: str = ""
 
     @property
     def key(self) -> str:
         return f"{self.login}/{self.limit}"
+
+
+class ReferenceSet(Event):
+    """A human states what the bridge cannot know: what losses are measured from."""
+
+    TYPE: ClassVar[str] = "reference_set"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+
+    login: int
+    set_by: str
+    reason: str = ""
+    initial_balance: float | None = None
+    high_water: float | None = None
+    day_reference: float | None = None
+    """Of the day that runs now."""
+
+    @property
+    def key(self) -> str:
+        return str(self.login)
+
+
+class RulesSet(Event):
+    """The risk rules that hold from here on, so that a replay follows the same ones."""
+
+    TYPE: ClassVar[str] = "rules"
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    login: int
+    rules: dict[str, Any]
+    """As `events.rules.Rules` writes itself; empty: no rules."""
+    source: str = ""
+    """File or settings they came from."""
+    checksum: str = ""
+
+    @property
+    def key(self) -> str:
+        return str(self.login)

@@ -163,16 +163,48 @@ class Trade(Part):
     symbol: str
     side: int
     volume_lots: float
+    """Largest volume it had."""
     price_entry: float
+    """Mean of its entries, by volume."""
     price_exit: float
+    """Mean of its exits, by volume; 0 while there is none."""
     open_time_ms: int
     close_time_ms: int
+    """0 while it is open."""
     profit: float
     commission: float
     swap: float
     fee: float
+    volume_open_lots: float = 0.0
+    """What is still open."""
+    magic: Ticket = 0
+    """Of the deal that opened it."""
+    comment: str = ""
+    closed_by: str = ""
+    """client, mobile, web, expert, stop_loss, take_profit, stop_out, rollover, close_by, reversal,
+    other; empty while it is open."""
+    deals: tuple[Ticket, ...] = ()
+    leg: int = 0
+    """Reversals of a netting position are trades of their own: 0 for the first, and so on."""
 
     @property
     def net_profit(self) -> float:
         """Account currency; everything the broker booked for this position."""
         return self.profit + self.commission + self.swap + self.fee
+
+
+class TradeUpdate(_AccountEvent):
+    """A trade as it stands after a deal; the last one of a trade holds its result."""
+
+    TYPE: ClassVar[str] = "trade"
+    LANE: ClassVar[Lane] = Lane.HIGH
+
+    state: str
+    """open, partly_closed, closed."""
+    trade: Trade
+    unexplained: float = 0.0
+    """Change of the balance that no deal explains, in account currency."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.login}/{self.trade.position_id}/{self.trade.leg}"

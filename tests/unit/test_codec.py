@@ -119,8 +119,12 @@ def test_candles_survive_and_read_as_rows() -> None:
     assert (candle.time_ms, candle.high, candle.tick_volume) == (0, 2.0, 10)
 
 
+plain = st.none() | st.booleans() | int64 | st.text()
+
+
 def json_strategy(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
-    return st.builds(kind)
+    free = {"rules", "arguments"} & kind.model_fields.keys()
+    return st.builds(kind, **{name: st.dictionaries(st.text(), plain) for name in free})
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(EVENT_TYPES)))

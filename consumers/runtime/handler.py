@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from consumers.runtime.state import State
 from events.codec import AnyEvent
-from events.log import SOURCE, Lane
+from events.log import SOURCE, Entry, Lane
 
 
 class Order(StrEnum):
@@ -55,6 +55,8 @@ class Handler:
     """Events that may not be skipped when handling them fails: the task halts and tells."""
 
     state: State
+    entry: Entry | None = None
+    """The entry that is being handled: its place tells what a decision was taken on."""
 
     def setup(self) -> None:
         """Called once after the state was loaded, before the first event."""

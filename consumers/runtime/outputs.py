@@ -31,6 +31,7 @@ def outputs_of(handler: Handler, event: AnyEvent, cause: Entry) -> list[NewEntry
     Raises whatever the handler raises, and TypeError, TooMuchDerived or OversizedEntry for what
     no commit can take.
     """
+    handler.entry = cause
     derived = handler.handle(event)
     if derived is None:
         raise TypeError("handle() gave None: yield events, or return ()")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zlib import crc32
 
 if TYPE_CHECKING:
+    from events.latch import LatchStore
     from events.retained import Retained
     from events.tasks import Tasks
     from events.unordered import Unordered
@@ -243,6 +244,10 @@ class Log(Protocol):
     @property
     def unordered(self) -> Unordered:
         """Entries handed out to any number of consumers at once."""
+        ...
+
+    def latches(self, namespace: str) -> LatchStore:
+        """The latches of a namespace's accounts: the copy that lies in the log's server."""
         ...
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:

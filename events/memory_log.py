@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from events.latch import LatchStore, MemoryLatches
 from events.log import (
     BEGIN,
     END,
@@ -88,6 +89,11 @@ class MemoryLog:
         self.tasks = MemoryTasks(self)
         self.retained = MemoryRetained(self)
         self.unordered = MemoryUnordered(self, monotonic)
+        self._latches: dict[str, MemoryLatches] = {}
+
+    def latches(self, namespace: str) -> LatchStore:
+        with self.changed:
+            return self._latches.setdefault(namespace, MemoryLatches())
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         check_namespace(namespace, partitions)

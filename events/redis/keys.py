@@ -100,3 +100,8 @@ def spilled(slot: Slot) -> str:
 def kept(slot: Slot) -> str:
     """Hash: name -> packed copies of entries that a writer needs to begin again."""
     return f"{slot}:kept"
+
+
+def latches(namespace: str) -> str:
+    """Hash: login -> the latch that is set on that account, `LOGIN:id` -> its id."""
+    return f"{{{namespace}}}:latches"

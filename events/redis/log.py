@@ -39,6 +39,7 @@ from events.redis import keys
 from events.redis.ahead import RedisAskedRead
 from events.redis.connect import BLOCK_MS_MAX, Client, connect
 from events.redis.errors import errors_translated
+from events.redis.latch import RedisLatches
 from events.redis.retention import RedisRetained
 from events.redis.scripts import Script, understands_shebang
 from events.redis.tasks import RedisTasks
@@ -93,6 +94,9 @@ class RedisLog:
         """The stand-in hangs up after every error it reports; the pool does not know."""
         if self._stand_in:
             self.client.connection_pool.disconnect()
+
+    def latches(self, namespace: str) -> RedisLatches:
+        return RedisLatches(self.client, self._run, self._calls, namespace)
 
     def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
         check_namespace(namespace, partitions)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from events.ahead import AskedRead, ReadsAhead
+from events.latch import LatchStore
 from events.log import (
     BEGIN,
     END,
@@ -71,6 +72,9 @@ class WholeLog:
     @property
     def unordered(self) -> Unordered:
         return self.bare.unordered
+
+    def latches(self, namespace: str) -> LatchStore:
+        return self.bare.latches(namespace)
 
     @property
     def volatile(self) -> bool:

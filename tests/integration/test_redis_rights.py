@@ -11,6 +11,7 @@ from redis.exceptions import NoPermissionError
 
 from events.log import Log
 from events.redis import RedisLog, open_log
+from tests.contract.test_latch import *  # noqa: F403 - the promises of latches, on the log below
 from tests.contract.test_log import *  # noqa: F403 - the promises of the log, on the log below
 from tests.contract.test_retained import *  # noqa: F403 - of what it keeps and lets go
 from tests.contract.test_tasks import *  # noqa: F403 - and those of its tasks

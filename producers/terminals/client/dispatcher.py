@@ -85,6 +85,11 @@ class Dispatcher:
                 call = self._flight.next_to_send(self._clock()) if link is not None else None
             if link is None or call is None:
                 return
+            if (why_not := call.gate() if call.gate is not None else None) is not None:
+                with self.changed:
+                    self._flight.withdraw(call)
+                fail([call], NotSent(why_not))
+                continue
             try:
                 link.send(call.frame)
             except OSError as error:

@@ -36,6 +36,8 @@ class Call:
     submitted_at: float
     future: Future[Reply] = field(default_factory=Future)
     on_started: Callable[[], None] | None = None
+    gate: Callable[[], str | None] | None = None
+    """Asked right before it is sent: why it must not be, or None."""
     keeps_place: bool = True
     """Goes back to the queue when its host ends before it was begun."""
     returns: int = 0
@@ -123,6 +125,10 @@ class Flight:
         call.sent_at = now
         call.started_at = None
         self._sent[call.id] = call
+
+    def withdraw(self, call: Call) -> None:
+        """A call that was taken to be sent was not."""
+        self._sent.pop(call.id, None)
 
     def started(self, call_id: int, now: float) -> Call | None:
         """The host calls the terminal now."""

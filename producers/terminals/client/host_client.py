@@ -22,6 +22,7 @@ from producers.terminals.client.flight import Call, Flight
 from producers.terminals.client.life import Attach, Ended, Life
 from producers.terminals.client.limits import HostLimits
 from producers.terminals.client.link import Link
+from producers.terminals.client.order_gate import OrderGate
 from producers.terminals.interface import (
     CALLS,
     CALLS_HOST,
@@ -83,6 +84,8 @@ class HostClient:
         self.name = name
         self.attached: Any = None
         """What the attach step returned last; None before."""
+        self.order_gate: OrderGate | None = None
+        """Asked before each order leaves for the host; whom it refuses gets NotSent."""
         self._open_link = open_link
         self._limits = limits or HostLimits()
         self._attach = attach
@@ -126,8 +129,10 @@ class HostClient:
         priority: Priority = Priority.ACCOUNT,
         timeout_s: float | None = None,
         on_started: Callable[[], None] | None = None,
+        by_guard: bool = False,
     ) -> Future[Reply]:
-        """`submit` with the arguments as values; `on_started` runs when the terminal is called."""
+        """`submit` with the arguments as values; `on_started` runs when the terminal is called.
+        `by_guard`: an order of the guard, which its gate lets pass."""
         if method not in CALLS and method not in CALLS_HOST:
             raise ValueError(f"{method} is not a function of a terminal")
         limit_s = timeout_s or self._limits.timeout_for(method, priority)
@@ -142,6 +147,8 @@ class HostClient:
         frame = pack(request, bytes_max=REQUEST_BYTES_MAX)
         call = Call(call_id, method, frame, priority, limit_s, wait_s, now)
         call.on_started = on_started
+        if method in CALLS_TRADE:
+            call.gate = lambda: self._gate_says(args, kwargs, by_guard)
         self._dispatcher.submit(call)
         return call.future
 
@@ -155,6 +162,16 @@ class HostClient:
     ) -> Reply:
         """`submit` and wait. Raises TerminalHung, NotSent or TerminalLost."""
         return self.submit(method, *args, priority=priority, timeout_s=timeout_s, **kwargs).result()
+
+    def _gate_says(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], by_guard: bool
+    ) -> str | None:
+        """Why an order must not go out, or None."""
+        gate = self.order_gate
+        request = args[0] if args else kwargs.get("request")
+        return (
+            None if gate is None else gate(request if isinstance(request, dict) else {}, by_guard)
+        )
 
     def restart(self, reason: str) -> None:
         """End the host and start another, for what only its user can see (a wrong account)."""

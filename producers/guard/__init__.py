@@ -1,0 +1,1 @@
+"""The guard of one account: it stops trading, whatever else is dead."""

@@ -80,3 +80,42 @@ class Quotes(TerminalEvent):
     @property
     def key(self) -> str:
         return str(self.login)
+
+
+class Contracts(TerminalEvent):
+    """Facts and newest prices of every symbol that is configured, held, or converts what is held.
+
+    They lie beside the account, so that whoever computes risk needs no other partition. Appended
+    when a symbol is new, and every few minutes.
+    """
+
+    TYPE: ClassVar[str] = "contracts"
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    login: int
+    instruments: tuple[Instrument, ...]
+    quotes: tuple[Quote, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return str(self.login)
+
+
+class Closes(TerminalEvent):
+    """Closing prices of a held symbol, oldest first: what its returns are computed from."""
+
+    TYPE: ClassVar[str] = "closes"
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    login: int
+    symbol: str
+    timeframe: str
+    time_server_s: tuple[int, ...]
+    """When each candle opened, by the broker's clock."""
+    close: tuple[float, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.login}/{self.symbol}"

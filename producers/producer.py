@@ -17,6 +17,7 @@ from producers.pollers.account import EMPTY_AGAIN_S, AccountPoller
 from producers.pollers.candles import CandlePoller
 from producers.pollers.connection import Attached, Connection
 from producers.pollers.context import Context, ProducerOptions
+from producers.pollers.contracts import ContractPoller
 from producers.pollers.deals import DealFeed
 from producers.pollers.instruments import InstrumentPoller
 from producers.pollers.server_time import HostTime, ServerTime
@@ -105,6 +106,7 @@ class Producer:
         self._account = AccountPoller(self.context, self.connection, self._deals)
         self._instruments = InstrumentPoller(self.context, self.connection)
         self._candles = CandlePoller(self.context, self.connection)
+        self._contracts = ContractPoller(self.context, self.connection, self._account.conversions)
         self.pulse = Pulse(self.context, self.connection, host_state)
         self._scheduler = Scheduler(self.report, workers=options.workers)
         self.tick_pollers: list[TickPoller] = []
@@ -193,6 +195,7 @@ class Producer:
         every("account", options.account_interval_s, self._account.poll, alone=True)
         every("pulse", PULSE_S, self.pulse.beat, alone=True)
         every("instruments", HISTORY_LOOK_S, self._instruments.poll, alone=True)
+        every("contracts", HISTORY_LOOK_S, self._contracts.poll, alone=True)
         self._scheduler.cron("instruments anew", options.instrument_cron, self._instruments.expire)
         if options.timeframes:
             every("candles", HISTORY_LOOK_S, self._candles.poll, alone=True)

@@ -59,7 +59,7 @@ class AccountPoller:
         self._context = context
         self._connection = connection
         self._deals = deals
-        self._conversions = Conversions(context)
+        self.conversions = Conversions(context)
         self._told = _Told()
         self._generation = -1
         self._rewinds = 0
@@ -128,7 +128,7 @@ class AccountPoller:
             ask("positions_get"),
             ask("account_info"),
         ]
-        wanted = self._conversions.wanted if self._told.positions else {}
+        wanted = self.conversions.wanted if self._told.positions else {}
         ticks = {
             symbol: ask("symbol_info_tick", broker_symbol)
             for symbol, broker_symbol in wanted.items()
@@ -175,9 +175,7 @@ class AccountPoller:
         if len(look.after.value) and told.positions == 0:
             self._next_at = 0.0
         told.positions = len(look.after.value)
-        self._conversions.hold(
-            {row.symbol for row in look.after.value}, look.account.value.currency
-        )
+        self.conversions.hold({row.symbol for row in look.after.value}, look.account.value.currency)
 
     def _levels(self, look: _Look, reading: Reading) -> list[AnyEvent]:
         positions, orders = look.after.value, look.orders.value

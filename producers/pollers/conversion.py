@@ -12,17 +12,20 @@ PIVOT = "USD"
 
 
 class Conversions:
-    """Keeps `wanted`: canonical name -> broker's name of every symbol to quote."""
+    """Keeps `wanted`: canonical name -> broker's name of every symbol to quote; and those that
+    are `held`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._profit: dict[str, tuple[str, ...]] = {}
         self._pairs: dict[tuple[str, str], str | None] = {}
         self.wanted: dict[str, str] = {}
+        self.held: dict[str, str] = {}
 
     def hold(self, held: set[str], account_currency: str) -> None:
         """Positions are open in these (broker's) symbols. Raises TerminalLost."""
         wanted = set(held)
+        self.held = {self._context.canonical(symbol): symbol for symbol in sorted(held)}
         for symbol in held:
             for currency in self._currencies(symbol):
                 wanted |= self._path(currency, account_currency)

@@ -1,0 +1,347 @@
+"""What losses are measured from, and how it moves with every reading of an account.
+
+Pure: `advance` takes what was known and one reading, and gives what is known now. Deposits and
+withdrawals shift every reference by their amount, so that they count neither as profit nor as
+loss. What cannot be known (peaks and resets while nobody looked) is named in `unknown`; in its
+place stands a bound that makes floors highest: the highest of what was seen on both sides of
+the gap.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from events.decisions import ReferenceSet
+from events.rules.model import Account, DayReference, Rules
+from events.rules.reading import EQUITY_TOLERANCE, BalanceOperation, Reading
+from events.rules.resets import TradingDay, trading_day
+
+HOLD_MS = 10_000
+"""A jump of the balance that looks like a deposit waits so long for its deal before it counts."""
+TICKETS_MAX = 64
+"""Operations remembered, so that one told twice shifts once."""
+
+INITIAL, HIGH_WATER, HIGH_BALANCE, BEST_RESET = (
+    "initial_balance", "high_water", "high_balance", "best_reset_balance",
+)  # fmt: skip
+DAY_BALANCE, DAY_EQUITY, DAY_PEAK = "day_balance", "day_equity", "day_peak"
+
+
+class References(BaseModel):
+    """What is known of one account. Money in account currency, times UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    since_ms: int = 0
+    """First reading."""
+    time_ms: int = 0
+    """Newest reading."""
+    initial_balance: float = 0.0
+    """As it was given; percentages are taken of it."""
+    operations: float = 0.0
+    """Sum of deposits and withdrawals since then."""
+    high_water: float = 0.0
+    """Highest equity."""
+    high_balance: float = 0.0
+    best_reset_balance: float = 0.0
+    """Best balance at a reset, at least the initial one."""
+    day: str = ""
+    """Date on which the day that runs began, in the firm's zone."""
+    day_start_ms: int = 0
+    day_until_ms: int = 0
+    day_balance: float = 0.0
+    """Balance at the reset, shifted by later operations; so are the next three."""
+    day_equity: float = 0.0
+    day_peak: float = 0.0
+    """Highest equity since the reset."""
+    day_peak_balance: float = 0.0
+    day_set: float | None = None
+    """What a human stated as reference of this day."""
+    balance: float = 0.0
+    """Newest, as read."""
+    equity: float = 0.0
+    floating: float = 0.0
+    positions: int | None = None
+    days_traded: int = 0
+    traded_today: bool = False
+    best_day: float = 0.0
+    """Profit of the best day that ended."""
+    days_won: float = 0.0
+    """Sum of the profits of all days that won and ended."""
+    held_since_ms: int | None = None
+    """Since when the balance shows a jump that looks like an operation nobody told of."""
+    waiting: tuple[tuple[int, float], ...] = ()
+    """Operations (ticket, amount) that the balance does not show yet."""
+    tickets: Annotated[tuple[int, ...], Field(max_length=TICKETS_MAX)] = ()
+    unknown: tuple[str, ...] = ()
+    """Names of references with a worst case in their place."""
+
+    @property
+    def absolute(self) -> float:
+        """What absolute drawdown and total profit are measured from."""
+        return self.initial_balance + self.operations
+
+    def day_reference(self, account: Account) -> float:
+        """What the loss of the day is measured from under these rules."""
+        if account.day_reference == DayReference.PEAK_EQUITY:
+            return max(self.day_peak, self.day_set or self.day_peak)
+        if account.day_reference == DayReference.PEAK_BALANCE_EQUITY:
+            highest = max(self.day_peak, self.day_peak_balance)
+            return max(highest, self.day_set or highest)
+        if self.day_set is not None:
+            return self.day_set
+        if account.day_reference == DayReference.BALANCE:
+            return self.day_balance
+        if account.day_reference == DayReference.EQUITY:
+            return self.day_equity
+        return max(self.day_balance, self.day_equity)
+
+
+def first(rules: Rules, reading: Reading) -> References:
+    """What is known at the first reading of an account; the rest is unknown, with its bound."""
+    assert reading.equity is not None
+    assert reading.balance is not None
+    account = rules.account
+    highest = max(reading.equity, reading.balance)
+    initial = account.initial_balance
+    base = initial if initial is not None else highest
+    peak = account.high_water if account.high_water is not None else max(base, highest)
+    day = _day(rules, reading.time_ms)
+    flat = reading.positions == 0 and reading.reset_balance == reading.balance
+    unknown = [] if flat else [DAY_EQUITY, DAY_PEAK]  # nothing traded: equity stood still too
+    unknown += [INITIAL] if initial is None else []
+    unknown += [HIGH_WATER, HIGH_BALANCE, BEST_RESET] if account.high_water is None else []
+    unknown += [DAY_BALANCE] if reading.reset_balance is None else []
+    at_reset = reading.reset_balance if reading.reset_balance is not None else highest
+    return References(
+        since_ms=reading.time_ms,
+        time_ms=reading.time_ms,
+        initial_balance=base,
+        high_water=max(peak, reading.equity),
+        high_balance=max(peak, reading.balance),
+        best_reset_balance=max(peak, at_reset),
+        day=day.name,
+        day_start_ms=day.start_ms,
+        day_until_ms=day.until_ms,
+        day_balance=at_reset,
+        day_equity=highest,
+        day_peak=highest,
+        day_peak_balance=highest,
+        balance=reading.balance,
+        equity=reading.equity,
+        floating=reading.equity - reading.balance,
+        positions=reading.positions,
+        days_traded=1 if reading.opened else 0,
+        traded_today=bool(reading.opened),
+        tickets=tuple(one.ticket for one in reading.operations)[-TICKETS_MAX:],
+        unknown=tuple(sorted(unknown)),
+    )
+
+
+def advance(references: References | None, reading: Reading, rules: Rules) -> References:
+    """What is known after one more reading. Unusable and out-of-date readings change nothing."""
+    if not reading.usable or reading.equity is None or reading.balance is None:
+        return references if references is not None else References()
+    if references is None or references.since_ms == 0:
+        return first(rules, reading)
+    known = _told(references, reading.operations)
+    if reading.time_ms < references.time_ms:
+        return known
+    known, before, settled = _settle(known, reading)
+    known = _over_the_gap(known, reading, rules, before=before)
+    known = _with_reset_balance(known, reading)
+    if settled:
+        known = _raise_peaks(known, reading)
+    traded = known.traded_today or bool(reading.opened)
+    return known.model_copy(
+        update={
+            "time_ms": reading.time_ms,
+            "equity": reading.equity,
+            "positions": reading.positions,
+            "days_traded": known.days_traded + (traded and not known.traded_today),
+            "traded_today": traded,
+        }
+    )
+
+
+def with_set(references: References, stated: ReferenceSet) -> References:
+    """With what a human stated, which is known from here on."""
+    update: dict[str, object] = {}
+    known: set[str] = set()
+    if stated.initial_balance is not None:
+        update |= {"initial_balance": stated.initial_balance, "operations": 0.0}
+        known.add(INITIAL)
+    if stated.high_water is not None:
+        peak = max(stated.high_water, references.equity)
+        update |= {
+            "high_water": peak,
+            "high_balance": max(stated.high_water, references.balance),
+            "best_reset_balance": max(
+                stated.high_water, stated.initial_balance or references.initial_balance
+            ),
+        }
+        known |= {HIGH_WATER, HIGH_BALANCE, BEST_RESET}
+    if stated.day_reference is not None:
+        update["day_set"] = stated.day_reference
+        known |= {DAY_BALANCE, DAY_EQUITY, DAY_PEAK}
+    update["unknown"] = tuple(name for name in references.unknown if name not in known)
+    return references.model_copy(update=update)
+
+
+def balance_at(balance_now: float, deals: tuple[tuple[int, float], ...], at_ms: int) -> float:
+    """Balance at a moment: the balance now less what later deals changed.
+
+    `deals` are (UTC time, amount), an amount being profit, swap, commission and fee together; all
+    from `at_ms` on must be among them. With the trades alone the result is shifted by later
+    deposits and withdrawals, which is what `Reading.reset_balance` wants.
+    """
+    return balance_now - sum(amount for time_ms, amount in deals if time_ms >= at_ms)
+
+
+def _day(rules: Rules, now_ms: int) -> TradingDay:
+    account = rules.account
+    return trading_day(now_ms, reset_time=account.reset_time, reset_zone=account.reset_zone)
+
+
+def _told(known: References, operations: tuple[BalanceOperation, ...]) -> References:
+    """With operations nobody told of before, waiting for the balance to show them."""
+    new = {one.ticket: one.amount for one in operations if one.ticket not in known.tickets}
+    if not new:
+        return known
+    tickets = (*known.tickets, *new)[-TICKETS_MAX:]
+    return known.model_copy(update={"waiting": (*known.waiting, *new.items()), "tickets": tickets})
+
+
+def _settle(known: References, reading: Reading) -> tuple[References, float, bool]:
+    """Bring operations and the balance together: references, the balance before this reading
+    with the operations it shows, and whether peaks may rise.
+
+    A deal and the balance it changed are seen at different moments. Shifting before the balance
+    shows a deposit, or raising a peak before its deal is known, would show a loss of its size.
+    """
+    assert reading.balance is not None
+    jump = reading.balance - known.balance
+    amount = sum(value for _, value in known.waiting)
+    late = known.held_since_ms is not None and reading.time_ms - known.held_since_ms >= HOLD_MS
+    rests = (jump - amount, jump - amount - reading.realised)
+    explained = any(not _like_an_operation(known, reading, rest) for rest in rests)
+    if late or (explained and (jump or not known.waiting)):
+        return _settled(_shifted(known, amount), reading), known.balance + amount, True
+    since = reading.time_ms if known.held_since_ms is None else known.held_since_ms
+    return known.model_copy(update={"held_since_ms": since}), known.balance, False
+
+
+def _like_an_operation(known: References, reading: Reading, jump: float) -> bool:
+    """Whether a jump of the balance moved the equity with it, as no closed trade does: what a
+    close adds to the balance it takes from the floating profit."""
+    assert reading.equity is not None
+    assert reading.balance is not None
+    if abs(jump) < EQUITY_TOLERANCE:
+        return False
+    floating_moved = (reading.equity - reading.balance) - known.floating
+    return abs(floating_moved) < abs(jump) / 2
+
+
+def _settled(known: References, reading: Reading) -> References:
+    assert reading.equity is not None
+    assert reading.balance is not None
+    return known.model_copy(
+        update={
+            "balance": reading.balance,
+            "floating": reading.equity - reading.balance,
+            "waiting": (),
+            "held_since_ms": None,
+        }
+    )
+
+
+_SHIFTED = (
+    "operations", HIGH_WATER, HIGH_BALANCE, BEST_RESET, DAY_BALANCE, DAY_EQUITY, DAY_PEAK,
+    "day_peak_balance",
+)  # fmt: skip
+
+
+def _shifted(known: References, amount: float) -> References:
+    update: dict[str, float] = {name: getattr(known, name) + amount for name in _SHIFTED}
+    if known.day_set is not None:
+        update["day_set"] = known.day_set + amount
+    return known.model_copy(update=update)
+
+
+def _over_the_gap(
+    known: References, reading: Reading, rules: Rules, *, before: float
+) -> References:
+    """Across the time since the last reading: resets that passed, peaks nobody saw."""
+    assert reading.balance is not None
+    gap = reading.time_ms - known.time_ms > rules.account.gap_s * 1000
+    same = abs(before - reading.balance) < EQUITY_TOLERANCE
+    blind = gap and not (same and known.positions == 0 and reading.positions == 0)
+    if blind:
+        known = _with_unknown(known, HIGH_WATER, HIGH_BALANCE, DAY_PEAK)
+    if reading.time_ms < known.day_until_ms:
+        return known
+    certain = same or not gap or reading.reset_balance is not None
+    known = _new_day(known, reading, rules, before=before)
+    known = known if certain else _with_unknown(known, DAY_BALANCE, BEST_RESET)
+    return _with_unknown(known, DAY_EQUITY, DAY_PEAK) if blind else known
+
+
+def _new_day(known: References, reading: Reading, rules: Rules, *, before: float) -> References:
+    """The day that runs now. Where readings before and after the reset differ, the higher one
+    counts: floors are then never too low."""
+    assert reading.equity is not None
+    assert reading.balance is not None
+    day = _day(rules, reading.time_ms)
+    highest = max(before, reading.balance)
+    at_reset = highest if reading.reset_balance is None else reading.reset_balance
+    equity = max(before + known.floating, reading.equity)
+    profit = at_reset - known.day_balance
+    day_only = (DAY_BALANCE, DAY_EQUITY, DAY_PEAK)
+    return known.model_copy(
+        update={
+            "day": day.name,
+            "day_start_ms": day.start_ms,
+            "day_until_ms": day.until_ms,
+            DAY_BALANCE: at_reset,
+            DAY_EQUITY: equity,
+            DAY_PEAK: equity,
+            "day_peak_balance": highest,
+            "day_set": None,
+            BEST_RESET: max(known.best_reset_balance, at_reset),
+            "best_day": max(known.best_day, profit),
+            "days_won": known.days_won + max(0.0, profit),
+            "traded_today": False,
+            "unknown": tuple(name for name in known.unknown if name not in day_only),
+        }
+    )
+
+
+def _with_reset_balance(known: References, reading: Reading) -> References:
+    """With the balance at the reset, where it was reconstructed after all."""
+    if DAY_BALANCE not in known.unknown or reading.reset_balance is None:
+        return known
+    return known.model_copy(
+        update={
+            DAY_BALANCE: reading.reset_balance,
+            "unknown": tuple(name for name in known.unknown if name != DAY_BALANCE),
+        }
+    )
+
+
+def _raise_peaks(known: References, reading: Reading) -> References:
+    assert reading.equity is not None
+    assert reading.balance is not None
+    return known.model_copy(
+        update={
+            HIGH_WATER: max(known.high_water, reading.equity),
+            HIGH_BALANCE: max(known.high_balance, reading.balance),
+            DAY_PEAK: max(known.day_peak, reading.equity),
+            "day_peak_balance": max(known.day_peak_balance, reading.balance),
+        }
+    )
+
+
+def _with_unknown(known: References, *names: str) -> References:
+    return known.model_copy(update={"unknown": tuple(sorted({*known.unknown, *names}))})

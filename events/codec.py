@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from events.alerts import Alert
+from events.analytics import Analytics, SpreadHour
 from events.candles import CandleBatch
 from events.decisions import (
     Command,
@@ -25,7 +26,7 @@ from events.decisions import (
 from events.event import Event
 from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
 from events.log import Entry, Lane, NewEntry
-from events.market import Instrument, Quotes
+from events.market import Closes, Contracts, Instrument, Quotes
 from events.marks import Marks
 from events.operations import (
     ClockChanged,
@@ -39,7 +40,15 @@ from events.operations import (
     TerminalUp,
 )
 from events.ticks import TickBatch
-from events.trading import Account, Book, Deal, OrderDone, Orders, TradeUpdate
+from events.trading import (
+    Account,
+    BalanceUnexplained,
+    Book,
+    Deal,
+    OrderDone,
+    Orders,
+    TradeUpdate,
+)
 
 AnyEvent = Event | TickBatch | CandleBatch | Marks
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -47,10 +56,11 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.TYPE: kind
     for kind in (
-        Account, Alert, Book, ClockChanged, ClockTick, Command, Deal, FlattenEnded, FlattenStep,
-        GapHealed, GuardState, HandlerFailed, HandlerUpgraded, Instrument, LatchChanged,
-        LimitBreach, OperatorAnswered, OrderDone, Orders, ProducerState, Quotes, ReferenceSet,
-        RiskMetrics, RulesSet, TerminalDown, TerminalUp, TradeSignal, TradeUpdate,
+        Account, Alert, Analytics, BalanceUnexplained, Book, ClockChanged, ClockTick, Closes,
+        Command, Contracts, Deal, FlattenEnded, FlattenStep, GapHealed, GuardState, HandlerFailed,
+        HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered, OrderDone, Orders,
+        ProducerState, Quotes, ReferenceSet, RiskMetrics, RulesSet, SpreadHour, TerminalDown,
+        TerminalUp, TradeSignal, TradeUpdate,
     )
 }  # fmt: skip
 

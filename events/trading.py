@@ -182,10 +182,15 @@ class Trade(Part):
     comment: str = ""
     closed_by: str = ""
     """client, mobile, web, expert, stop_loss, take_profit, stop_out, rollover, close_by, reversal,
-    other; empty while it is open."""
+    other, unknown (it left the book, and no deal tells how); empty while it is open."""
     deals: tuple[Ticket, ...] = ()
     leg: int = 0
     """Reversals of a netting position are trades of their own: 0 for the first, and so on."""
+    entry_known: bool = True
+    """False: it was opened before our history. Volume, price and time of the entry are those of
+    the book where it was seen there (0 where not), and what was charged at the entry is missing."""
+    deals_count: int = 0
+    """All of its deals; `deals` names the newest of them."""
 
     @property
     def net_profit(self) -> float:
@@ -198,13 +203,33 @@ class TradeUpdate(_AccountEvent):
 
     TYPE: ClassVar[str] = "trade"
     LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = False  # there is no end to trades
 
     state: str
     """open, partly_closed, closed."""
     trade: Trade
     unexplained: float = 0.0
-    """Change of the balance that no deal explains, in account currency."""
+    """Changes of this account's balance that no deal explained so far, in account currency."""
+    doubt: str = ""
+    """What does not fit for longer than deals and book may lie apart, such as `the book holds 0.5
+    lots, its deals leave 0.3`; empty: everything fits."""
 
     @property
     def key(self) -> str:
         return f"{self.login}/{self.trade.position_id}/{self.trade.leg}"
+
+
+class BalanceUnexplained(_AccountEvent):
+    """The balance changed, and for some time no deal told why. One that comes later is told as
+    the opposite amount, so that all of them add up to what is unexplained."""
+
+    TYPE: ClassVar[str] = "balance_unexplained"
+    KEEP_LAST: ClassVar[bool] = False
+
+    amount: float
+    """Balance less what the deals lead to, in account currency."""
+    balance: float
+    total: float
+    """All such amounts of the account so far."""
+    since_ms: int
+    """When the difference was first seen (UTC)."""

@@ -20,6 +20,7 @@ from events.log import OPERATOR, SOURCE, checked_name
 PERSIST, STRATEGY = "persist", "strategy"
 HANDLERS: Mapping[str, tuple[str, str]] = {
     "risk": ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
+    "trades": ("consumers.trades:TradesHandler", "trades from deals and the book"),
 }
 """Group -> (its handler, what it does)."""
 OTHERS: Mapping[str, str] = {

@@ -24,6 +24,10 @@ class Alert(Event):
     resolved: bool = False
     """True when what was told before is over."""
     entries: tuple[str, ...] = ()
+    count: int = 1
+    """How often it happened since it was told before."""
+    since_ms: int = 0
+    """When it began; 0: when it is told."""
 
     @property
     def key(self) -> str:

@@ -21,7 +21,7 @@ from events.settings.terminals import TerminalSettings, read_terminals
 
 ENV_FILE = ".env"
 TERMINALS_FILE = "terminals.toml"
-OWN_PREFIXES = ("BRIDGE_", "MT5_", "RISK_")
+OWN_PREFIXES = ("BRIDGE_", "MT5_", "RISK_", "ALERT_")
 """Names in the environment that can only be meant for us: a typing error there is reported."""
 _PROGRAM = frozenset({"BRIDGE_ENV_FILE"})
 

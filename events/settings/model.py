@@ -13,7 +13,7 @@ from pydantic import (
     BeforeValidator,
     PrivateAttr,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from events.log import PARTITIONS_DEFAULT
 from events.settings.addresses import (
@@ -23,6 +23,7 @@ from events.settings.addresses import (
     embedded_address,
     host_in_url,
 )
+from events.settings.alerting import AlertSettings
 from events.settings.fields import (
     POSTGRES_SCHEMES,
     REDIS_SCHEMES,
@@ -57,7 +58,7 @@ SIMULATED_EXTRA = ("BTCUSD",)
 """A simulated terminal gets a 24/7 symbol too, so that something moves on a Saturday."""
 
 
-class Settings(BaseSettings):
+class Settings(AlertSettings):
     """Everything a user may set. Frozen; made by `events.settings.load`."""
 
     model_config = SettingsConfigDict(
@@ -367,4 +368,5 @@ class Settings(BaseSettings):
         for link in (self.redis_link, self.postgres_link):
             if link is not None and (password := urlsplit(link.get_secret_value()).password):
                 texts.append(password)
+        texts += self.alert_secrets()
         return tuple(dict.fromkeys(texts))

@@ -1,0 +1,1 @@
+"""Alerts: which events a human should know of, and the groups that find and deliver them."""

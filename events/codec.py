@@ -36,6 +36,7 @@ from events.operations import (
     HandlerUpgraded,
     OperatorAnswered,
     ProducerState,
+    Silence,
     TerminalDown,
     TerminalUp,
 )
@@ -58,9 +59,9 @@ EVENT_TYPES: dict[str, type[Event]] = {
     for kind in (
         Account, Alert, Analytics, BalanceUnexplained, Book, ClockChanged, ClockTick, Closes,
         Command, Contracts, Deal, FlattenEnded, FlattenStep, GapHealed, GuardState, HandlerFailed,
-        HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered, OrderDone, Orders,
-        ProducerState, Quotes, ReferenceSet, RiskMetrics, RulesSet, SpreadHour, TerminalDown,
-        TerminalUp, TradeSignal, TradeUpdate,
+        HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered, OrderDone,
+        Orders, ProducerState, Quotes, ReferenceSet, RiskMetrics, RulesSet, Silence, SpreadHour,
+        TerminalDown, TerminalUp, TradeSignal, TradeUpdate,
     )
 }  # fmt: skip
 

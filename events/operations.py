@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -156,6 +156,32 @@ class ProducerState(Event):
     @property
     def key(self) -> str:
         return self.terminal
+
+
+class Silence(Event):
+    """Somebody who should say something did not, for so long: a fact that only a clock beside the
+    log can tell. Posted once, however many watch; `over` when signs of life are seen again."""
+
+    TYPE: ClassVar[str] = "silence"
+    LANE: ClassVar[Lane] = Lane.CRITICAL
+
+    of: Literal["producer", "group"]
+    name: str
+    """The terminal, or the group."""
+    holder: str = ""
+    """Who it was that is silent: host and process."""
+    silent_s: float = 0.0
+    over: bool = False
+    seen_by: str = ""
+    last_sign: str = ""
+    """The last sign of life that was seen: an entry's id, or a count of heartbeats."""
+    number: int = 0
+    """Counts how often the same silence was told."""
+
+    @property
+    def key(self) -> str:
+        said = "over" if self.over else str(self.number)
+        return f"silence/{self.of}/{self.name}/{self.last_sign}/{said}"
 
 
 class HandlerFailed(Event):

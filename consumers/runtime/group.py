@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.runtime.handler import Handler, Inputs, Order
+from consumers.runtime.handler import EVERY_WRITER, Handler, Inputs, Order
 from consumers.runtime.state import State
 from events.log import ACCOUNT_PARTITION, Lane, Log, LogError, Slot, Stream
 from events.tasks import TaskRecord
@@ -80,17 +80,22 @@ class Group:
         writers = log.tasks.writers(namespace)
         return {
             Stream(Slot(namespace, writer, number), lane)
-            for writer in self._inputs.writers
+            for writer in self._read_writers(writers)
             for number in range(writers.get(writer, 0))
             for lane in self._inputs.lanes
         }
+
+    def _read_writers(self, known: Collection[str]) -> Collection[str]:
+        if EVERY_WRITER in self._inputs.writers:
+            return [writer for writer in known if writer != self.name]
+        return self._inputs.writers
 
     def _partition_streams(self, log: Log, namespace: str, partition: int) -> set[Stream]:
         found = {s for s in self._all_streams(log, namespace) if s.slot.partition == partition}
         if self._inputs.account:
             found |= {
                 Stream(Slot(namespace, writer, ACCOUNT_PARTITION), lane)
-                for writer in self._inputs.writers
+                for writer in self._read_writers(log.tasks.writers(namespace))
                 for lane in ACCOUNT_LANES
             }
         return found

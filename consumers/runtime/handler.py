@@ -22,12 +22,16 @@ class Order(StrEnum):
     """Critical and high lanes first, with a share for the rest; the order used is journalled."""
 
 
+EVERY_WRITER = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What a group reads, in every namespace it runs for."""
 
     writers: tuple[str, ...] = (SOURCE,)
-    """`source` (the terminal), `operator` (commands), or the names of other groups."""
+    """`source` (the terminal), `operator` (commands), the names of other groups, or
+    EVERY_WRITER: all there are, but the group itself."""
     lanes: tuple[Lane, ...] = (Lane.CRITICAL, Lane.HIGH, Lane.NORMAL)
     account: bool = False
     """Account, book, marks and deals (partition 0) for every task, whatever its partition."""

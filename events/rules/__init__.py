@@ -3,6 +3,7 @@
 Used by the guard, by group risk, by what-if and by backtests, so that they cannot disagree.
 """
 
+from events.rules.checking import Check, check_reading
 from events.rules.figures import FIGURES, Direction, Figure, Subject, Unit, figure_key
 from events.rules.judging import (
     Floor,
@@ -33,6 +34,9 @@ from events.rules.model import (
 from events.rules.reading import BalanceOperation, Reading
 from events.rules.references import References, advance, balance_at, with_set
 from events.rules.resets import TradingDay, reset_of_clock, trading_day
+from events.rules.trips import Decision, Trips
+from events.rules.watching import Look, Watched, figures_of, look
+from events.rules.windows import Span, WindowNow, spans, windows_at
 
 __all__ = [
     "FIGURES",
@@ -40,8 +44,10 @@ __all__ = [
     "Action",
     "BalanceOperation",
     "Basis",
+    "Check",
     "Costs",
     "DayReference",
+    "Decision",
     "Direction",
     "Figure",
     "Floor",
@@ -49,27 +55,37 @@ __all__ = [
     "GuardRules",
     "Limit",
     "Lock",
+    "Look",
     "Moment",
     "Reading",
     "Reduce",
     "References",
     "Rules",
+    "Span",
     "Standing",
     "Subject",
     "TradingDay",
+    "Trips",
     "Unit",
     "Verdict",
+    "Watched",
     "Window",
+    "WindowNow",
     "advance",
     "balance_at",
+    "check_reading",
     "figure_key",
+    "figures_of",
     "floors",
     "headroom",
     "judge",
+    "look",
     "needs",
     "reset_of_clock",
+    "spans",
     "standings",
     "trading_day",
     "unknown_for",
+    "windows_at",
     "with_set",
 ]

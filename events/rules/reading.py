@@ -46,6 +46,8 @@ class Reading:
     from deals (`balance_at`)."""
     connected: bool = True
     synchronised: bool = True
+    suspect: bool = False
+    """It contradicts itself (`check_reading`): it raises no peak."""
 
     @property
     def usable(self) -> bool:

@@ -152,7 +152,7 @@ def advance(references: References | None, reading: Reading, rules: Rules) -> Re
     known, before, settled = _settle(known, reading)
     known = _over_the_gap(known, reading, rules, before=before)
     known = _with_reset_balance(known, reading)
-    if settled:
+    if settled and not reading.suspect:
         known = _raise_peaks(known, reading)
     traded = known.traded_today or bool(reading.opened)
     return known.model_copy(

@@ -206,7 +206,7 @@ class TradeUpdate(_AccountEvent):
     KEEP_LAST: ClassVar[bool] = False  # there is no end to trades
 
     state: str
-    """open, partly_closed, closed."""
+    """open, partly_closed, closed, withdrawn (a late deal showed that there was no such leg)."""
     trade: Trade
     unexplained: float = 0.0
     """Changes of this account's balance that no deal explained so far, in account currency."""

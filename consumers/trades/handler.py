@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from consumers.runtime.handler import Handler, Inputs, Order
 from consumers.trades import balance, record
-from consumers.trades.legs import Booked, Leg, row_of, state_of, trade_of
+from consumers.trades.legs import Booked, Leg, row_of, state_of, trade_of, withdrawn
 from consumers.trades.record import Record
 from consumers.trades.tickets import KnownTickets
 from events.accounting import SELL
@@ -18,6 +18,7 @@ from events.trading import Account, Book, Deal, Position, TradeUpdate
 
 CLOSED_KEPT_MAX = 256
 """Closed positions of an account that a late deal still finds."""
+WITHDRAWN = "withdrawn"
 APART_MS = 10_000
 """Deals and book are no one snapshot: so long they may tell different things."""
 
@@ -128,12 +129,14 @@ class TradesHandler(Handler):
         """Legs that are not what they were before, as events."""
         expected = self._expected(event.login)
         legs = record.numbered(kept)
-        for number, leg in legs.items():
+        gone = {one: withdrawn(leg) for one, leg in before.items() if one > max(legs, default=-1)}
+        for number, leg in {**legs, **gone}.items():
             if before.get(number) == leg:
                 continue
             yield TradeUpdate(
                 event_time_ms=at_ms, recv_time_ms=event.recv_time_ms, offset_s=event.offset_s,
-                offset_source=event.offset_source, login=event.login, state=state_of(leg),
+                offset_source=event.offset_source, login=event.login,
+                state=WITHDRAWN if number in gone else state_of(leg),
                 trade=trade_of(identifier, number, leg),
                 unexplained=expected["total"] if expected is not None else 0.0,
                 doubt=kept["doubt"] if number == max(legs) else "",

@@ -165,6 +165,11 @@ def trade_of(position_id: int, number: int, leg: Leg) -> Trade:
     )  # fmt: skip
 
 
+def withdrawn(leg: Leg) -> Leg:
+    """The same with nothing in it: a late deal showed that there was no such leg."""
+    return _new(leg["symbol"], leg["side"], leg["open_ms"], known=leg["known"])
+
+
 def state_of(leg: Leg) -> str:
     """open, partly_closed, closed."""
     if leg["lots_open"] == 0:
@@ -205,8 +210,11 @@ def _turn(legs: list[Leg], deal: DealRow, before: Booked | None) -> None:
         legs.append(_before_us(deal, before))
     old = legs[-1]
     closed = min(old["lots_open"], deal["lots"])
-    share = closed / deal["lots"] if deal["lots"] else 1.0
-    paid = {name: round(deal[name] * share, CENTS) for name in ("commission", "fee")}
+    whole = deal["lots"] or 1.0
+    paid = {
+        "commission": round(deal["commission"] * closed / whole, CENTS),
+        "fee": round(deal["fee"] * closed / whole, CENTS),
+    }
     opening: DealRow = {
         **deal, "profit": 0.0, "swap": 0.0,
         "commission": _money(deal["commission"] - paid["commission"]),

@@ -105,7 +105,7 @@ def build_producer(
 
     Raises BadSettings (and what Producer raises).
     """
-    spec = terminal_spec(terminal)
+    spec = terminal_spec(terminal, state_dir=settings.state_dir)
     options = producer_options(settings, terminal, spec)
     rule = _clock_rule(terminal, spec)
     limits = HostLimits(call_s=settings.worker_timeout)

@@ -160,6 +160,14 @@ class Contract:
             return yearly / DAYS_OF_YEAR, self.currency_profit
         return 0.0, ""
 
+    def reopened(self, side: int, price: float, nights: int) -> float:
+        """Where a position is opened again by the swap modes that move its price instead of
+        booking money: a positive swap is a better price."""
+        points = (self.swap_long if side == 0 else self.swap_short) * nights
+        moved = price - points * self.point if side == 0 else price + points * self.point
+        step = self.tick_size or self.point
+        return round(round(moved / step) * step, 10)
+
 
 def margin_currency(calc_mode: int, currency_base: str, currency_profit: str) -> str:
     """The currency margin is computed in where the symbol names none: the base currency where

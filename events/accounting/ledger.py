@@ -7,7 +7,7 @@ is the only function that changes positions and balance. So whoever has the deal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 BUY, SELL = 0, 1
@@ -120,6 +120,8 @@ class Ledger:
     credit: float = 0.0
     positions: dict[int, OpenPosition] = field(default_factory=dict)
     """By identifier, in the order they were opened."""
+    revision: int = 0
+    """Counts the changes of positions, for who keeps what he derived from them."""
 
     def by_ticket(self, ticket: int) -> OpenPosition | None:
         """The position whose current ticket this is."""
@@ -135,11 +137,13 @@ class Ledger:
         ticket: int,
         profit_of: ProfitOf,
         commission_of: ChargeOf = _no_charge,
+        fee_of: ChargeOf = _no_charge,
     ) -> BookedDeal:
         """The deal a fill makes on this account, applied. Raises RefusedFill, changing nothing."""
         if fill.volume_lots <= 0 or fill.price <= 0:
             raise RefusedFill(f"a fill needs a volume and a price, not {fill}")
-        deal = self._deal(fill, ticket, profit_of, commission_of)
+        charges = {"commission": commission_of, "fee": fee_of}
+        deal = self._deal(fill, ticket, profit_of, charges)
         self.apply(deal)
         return deal
 
@@ -177,15 +181,49 @@ class Ledger:
             self.apply(deal)
         return deals[0], deals[1]
 
+    def reopen(
+        self,
+        position: OpenPosition,
+        *,
+        order: int,
+        tickets: tuple[int, int],
+        time_ms: int,
+        closed: float,
+        opened: float,
+        reason: int,
+        profit_of: ProfitOf,
+    ) -> tuple[BookedDeal, BookedDeal]:
+        """Close a position whole at one price and open it again at another, as brokers do who
+        charge swap that way: ticket `order`, identifier as before, no charges. Stop and target
+        are the caller's to set again."""
+        leaving = BookedDeal(
+            ticket=tickets[0], type=1 - position.side, time_ms=time_ms, order=order,
+            symbol=position.symbol, entry=Entry.OUT, volume_lots=position.volume_lots,
+            price=closed, position_id=position.identifier, magic=position.magic, reason=reason,
+            comment=position.comment,
+        )  # fmt: skip
+        leaving = self._closing(
+            position, leaving, closed_lots=position.volume_lots,
+            profit=profit_of(position, position.volume_lots, closed),
+        )  # fmt: skip
+        coming = replace(
+            leaving, ticket=tickets[1], type=position.side, entry=Entry.IN, price=opened,
+            profit=0.0, swap=0.0,
+        )  # fmt: skip
+        self.apply_all((leaving, coming))
+        return leaving, coming
+
     def charge_swap(self, identifier: int, amount: float) -> None:
         """Add one night's swap to a position; it reaches the balance with the closing deal."""
         position = self.positions[identifier]
         position.swap = self.money(position.swap + amount)
+        self.revision += 1
 
     def apply(self, deal: BookedDeal) -> None:
         """Let a deal take effect. Raises RefusedFill when it fits no position."""
         if deal.type <= SELL:
             self._apply_trade(deal)
+            self.revision += 1
         if deal.type == TYPE_CREDIT:
             self.credit = self.money(self.credit + deal.amount)
         else:
@@ -200,17 +238,20 @@ class Ledger:
         return round(amount, self.currency_digits) + 0.0
 
     def _deal(
-        self, fill: Fill, ticket: int, profit_of: ProfitOf, commission_of: ChargeOf
+        self, fill: Fill, ticket: int, profit_of: ProfitOf, charges: dict[str, ChargeOf]
     ) -> BookedDeal:
         position = self._target(fill)
         entry = _entry(position, fill)
+        charged = {
+            name: self.money(charge(fill.symbol, fill.volume_lots, entry))
+            for name, charge in charges.items()
+        }
         identifier = fill.order if position is None else position.identifier
         deal = BookedDeal(
             ticket=ticket, type=fill.side, time_ms=fill.time_ms, order=fill.order,
             position_id=identifier, symbol=fill.symbol, entry=entry, price=fill.price,
             volume_lots=fill.volume_lots, magic=fill.magic, reason=fill.reason,
-            comment=fill.comment,
-            commission=self.money(commission_of(fill.symbol, fill.volume_lots, entry)),
+            comment=fill.comment, commission=charged["commission"], fee=charged["fee"],
         )  # fmt: skip
         if position is None or entry is Entry.IN:
             return deal
@@ -240,8 +281,7 @@ class Ledger:
         whole = _lots(position.volume_lots - closed_lots) == 0
         part = 1.0 if whole else closed_lots / position.volume_lots
         swap = position.swap if whole else self.money(position.swap * part)
-        values = {name: getattr(deal, name) for name in BookedDeal.__slots__}
-        return BookedDeal(**{**values, "profit": self.money(profit), "swap": swap})
+        return replace(deal, profit=self.money(profit), swap=swap)
 
     def _apply_trade(self, deal: BookedDeal) -> None:
         position = self.positions.get(deal.position_id)
@@ -278,7 +318,7 @@ def _entry(position: OpenPosition | None, fill: Fill) -> Entry:
 
 def _opened(deal: BookedDeal) -> OpenPosition:
     return OpenPosition(
-        ticket=deal.position_id, identifier=deal.position_id, symbol=deal.symbol,
+        ticket=deal.order or deal.position_id, identifier=deal.position_id, symbol=deal.symbol,
         side=deal.type, volume_lots=deal.volume_lots, price_open=deal.price,
         time_ms=deal.time_ms, time_update_ms=deal.time_ms, magic=deal.magic,
         reason=deal.reason, comment=deal.comment,

@@ -15,10 +15,17 @@ DEMO_TRADER: dict[str, Any] = {}
 """Default options of the background trader that gives a simulated account something to show."""
 
 
-def terminal_spec(terminal: TerminalSettings, *, observe: bool = False) -> TerminalSpec:
+MEMORY_FOLDER = "simulated"
+
+
+def terminal_spec(
+    terminal: TerminalSettings, *, observe: bool = False, state_dir: Path | None = None
+) -> TerminalSpec:
     """Raises BadSettings when the kind lacks something it needs.
 
     `observe`: only look, beside a bridge that may be using a served terminal at the same time.
+    `state_dir`: a simulated account lives on there, and whoever gives the same folder (a second
+    process, the next start) reaches the same account; without it every host opens a new one.
     """
     kind = terminal.kind
     fields: dict[str, Any] = {
@@ -41,6 +48,9 @@ def terminal_spec(terminal: TerminalSettings, *, observe: bool = False) -> Termi
             fields["module"] = terminal.options["module"]
     if kind in (TerminalKind.SIMULATED, TerminalKind.RECORDED):
         fields["options"] = _options(terminal)
+        if kind is TerminalKind.SIMULATED and state_dir is not None:
+            file = state_dir / MEMORY_FOLDER / f"{terminal.namespace}.jsonl"
+            fields["options"].setdefault("memory", str(file))
     try:
         return TerminalSpec.model_validate(fields)
     except ValidationError as error:

@@ -30,7 +30,7 @@ CALLS_STATE = frozenset(
 CALLS_TRADE = frozenset({"order_send"})
 CALLS = CALLS_READ | CALLS_STATE | CALLS_TRADE
 """Every function of the module that a host may be asked for."""
-CALLS_HOST = frozenset({"advance", "clear", "finished", "host_info", "inject"})
+CALLS_HOST = frozenset({"advance", "clear", "finished", "host_info", "inject", "requests"})
 """What a host answers besides: about itself, and what only simulated terminals have."""
 
 

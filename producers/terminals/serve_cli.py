@@ -167,7 +167,7 @@ def _spec(settings: Settings, choice: TerminalChoice) -> TerminalSpec:
         raise ServeError(f"several terminals are configured: --terminal NAME, one of {names}")
     if terminals[0].kind.value == "remote":
         raise ServeError(f"{terminals[0].name} is a remote terminal: serve it where it runs")
-    return terminal_spec(terminals[0])
+    return terminal_spec(terminals[0], state_dir=settings.state_dir)
 
 
 def _introduce(facts: dict[str, object], new_token: str | None, *, as_json: bool) -> None:

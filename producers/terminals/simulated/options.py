@@ -41,7 +41,13 @@ class AccountOptions(_Options):
     margin_mode: int = Field(mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, ge=0, le=2)
     trade_mode: int = Field(mt5.ACCOUNT_TRADE_MODE_DEMO, ge=0, le=2)
     fifo_close: bool = False
+    hedge_prohibited: bool = False
+    """Hedging accounts that take no opposite positions of a symbol."""
     limit_orders: int = Field(200, ge=0)
+    limit_positions: int = Field(0, ge=0)
+    """0: no limit."""
+    requests_per_s_max: int = Field(0, ge=0)
+    """More requests in a (virtual) second are refused; 0: no limit."""
     margin_so_mode: int = mt5.ACCOUNT_STOPOUT_MODE_PERCENT
     margin_so_call: float = 100.0
     margin_so_so: float = 50.0
@@ -131,6 +137,13 @@ class SimulatedOptions(_Options):
     """Added to every call (a network, a slow machine)."""
     execution_ms: float = Field(0.0, ge=0)
     """Virtual time from order_send to the deal."""
+    liquidity_lots: float | None = Field(None, ge=0)
+    """What one order gets at once; None: all it wants."""
+    comment_chars_max: int = Field(29, ge=0)
+    """Longer comments never leave the terminal (builds differ: 27 to 31)."""
+    memory: str | None = None
+    """File in which the account lives on: another process that opens it, or this one later,
+    finds the same account. None: a new account with every start."""
     trader: TraderOptions | None = None
     faults: tuple[Fault, ...] = ()
 

@@ -58,6 +58,9 @@ class SymbolSpec(BaseModel):
     margin_hedged_use_leg: bool = False
     commission_per_lot: float = 0.0
     """Account currency, charged on entry and again on exit."""
+    commission_on: Literal["both", "in", "out"] = "both"
+    fee_per_deal: float = 0.0
+    """Account currency, charged with every deal but those of a close-by."""
 
     @property
     def point(self) -> float:

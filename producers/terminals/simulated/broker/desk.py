@@ -13,19 +13,25 @@ from producers.terminals.simulated.broker.server import TradeServer
 from producers.terminals.structs import OrderCheckResult, OrderSendResult, TradeRequest
 
 COMMENT_CHARS_MAX = 29
+_NEVER_LEFT = (mt5.TRADE_RETCODE_CLIENT_DISABLES_AT, mt5.TRADE_RETCODE_CONNECTION)
+"""Answers the terminal gives itself: the broker never heard."""
 _FLOATS = frozenset({"volume", "price", "stoplimit", "sl", "tp"})
 _TEXTS = frozenset({"symbol", "comment"})
 RETCODE_TEXTS: dict[int, str] = {
-    0: "Done", 10004: "Requote", 10006: "Request rejected", 10008: "Order placed",
-    10009: "Request executed", 10010: "Request executed partially",
-    10011: "Request processing error", 10013: "Invalid request", 10014: "Invalid volume",
-    10015: "Invalid price", 10016: "Invalid stops", 10017: "Trade disabled",
-    10018: "Market closed", 10019: "No money", 10021: "No prices", 10022: "Invalid expiration",
-    10024: "Too many requests", 10025: "No changes", 10026: "AutoTrading disabled by server",
-    10027: "AutoTrading disabled by client", 10029: "Order or position frozen",
+    0: "Done", 10004: "Requote", 10006: "Request rejected", 10007: "Request canceled",
+    10008: "Order placed", 10009: "Request executed", 10010: "Request executed partially",
+    10011: "Request processing error", 10012: "Request canceled by timeout",
+    10013: "Invalid request", 10014: "Invalid volume", 10015: "Invalid price",
+    10016: "Invalid stops", 10017: "Trade disabled", 10018: "Market closed", 10019: "No money",
+    10020: "Price changed", 10021: "No prices", 10022: "Invalid expiration",
+    10023: "Order changed", 10024: "Too many requests", 10025: "No changes",
+    10026: "AutoTrading disabled by server", 10027: "AutoTrading disabled by client",
+    10028: "Request locked", 10029: "Order or position frozen",
     10030: "Unsupported filling mode", 10031: "No connection with trade server",
-    10033: "Orders limit reached", 10034: "Volume limit reached", 10035: "Invalid order",
-    10036: "Position closed", 10038: "Invalid close volume", 10042: "Only long positions",
+    10032: "Only for real accounts", 10033: "Orders limit reached",
+    10034: "Volume limit reached", 10035: "Invalid order", 10036: "Position closed",
+    10038: "Invalid close volume", 10039: "Close order exists",
+    10040: "Positions limit reached", 10041: "Activation rejected", 10042: "Only long positions",
     10043: "Only short positions", 10044: "Only position closing", 10045: "FIFO rule",
     10046: "Hedging prohibited",
 }  # fmt: skip
@@ -35,7 +41,9 @@ class BadRequest(ValueError):
     """A field of the wrong type or missing: the request never leaves the terminal."""
 
 
-def read_request(fields: Mapping[str, Any]) -> TradeRequest:
+def read_request(
+    fields: Mapping[str, Any], *, comment_chars_max: int = COMMENT_CHARS_MAX
+) -> TradeRequest:
     """The request as a struct. Raises BadRequest with the module's text."""
     values: dict[str, Any] = {}
     for name in TradeRequest.FIELDS:
@@ -56,6 +64,8 @@ def read_request(fields: Mapping[str, Any]) -> TradeRequest:
     if action is None:
         raise BadRequest('Invalid "action" argument')
     _require(values, action)
+    if len(values.get("comment", "")) > comment_chars_max:
+        raise BadRequest('Invalid "comment" argument')
     return TradeRequest.of(**values)
 
 
@@ -72,9 +82,6 @@ def _require(values: dict[str, Any], action: int) -> None:
     for name in needed:
         if name not in values:
             raise BadRequest(f'Invalid "{name}" argument')
-    comment = values.get("comment", "")
-    if len(comment) > COMMENT_CHARS_MAX:
-        raise BadRequest('Invalid "comment" argument')
 
 
 class TradeDesk:
@@ -82,11 +89,23 @@ class TradeDesk:
 
     def __init__(self, server: TradeServer) -> None:
         self._server = server
-        self._requests = 0
 
     def send(self, request: TradeRequest, *, refused: int = 0) -> OrderSendResult:
-        """Do what a request asks. `refused` is a retcode given without looking."""
-        self._requests += 1
+        """Do what a request asks. `refused` is a retcode given without looking. What reaches the
+        broker is kept among the server's requests, with the answer."""
+        result = self._carried_out(request, refused)
+        if result.retcode not in _NEVER_LEFT:
+            asked = dict(zip(TradeRequest.FIELDS, request, strict=True))
+            named = {name: value for name, value in asked.items() if value}
+            self._server.keep_request(
+                {
+                    **named, "utc_ms": self._server.now_ms, "retcode": result.retcode,
+                    "deal": result.deal, "made_order": result.order,
+                }
+            )  # fmt: skip
+        return result
+
+    def _carried_out(self, request: TradeRequest, refused: int) -> OrderSendResult:
         retcode = refused or rules.retcode_of(self._server, request)
         if retcode:
             return self._result(request, retcode)
@@ -137,9 +156,10 @@ class TradeDesk:
         deal = self._server.submit(order)
         if deal is None:
             return self._result(request, mt5.TRADE_RETCODE_PLACED, order=order.ticket)
+        whole = deal.volume_lots >= request.volume
         return self._result(
-            request, mt5.TRADE_RETCODE_DONE, order=order.ticket, deal=deal.ticket,
-            volume=deal.volume_lots, price=deal.price,
+            request, mt5.TRADE_RETCODE_DONE if whole else mt5.TRADE_RETCODE_DONE_PARTIAL,
+            order=order.ticket, deal=deal.ticket, volume=deal.volume_lots, price=deal.price,
         )  # fmt: skip
 
     def _pending(self, request: TradeRequest) -> OrderSendResult:
@@ -154,6 +174,7 @@ class TradeDesk:
         assert position is not None
         position.stop_loss, position.take_profit = request.sl, request.tp
         position.time_update_ms = self._server.server_ms
+        self._server.touch_position(position)
         return self._result(request, mt5.TRADE_RETCODE_DONE)
 
     def _modify(self, request: TradeRequest) -> OrderSendResult:
@@ -162,6 +183,7 @@ class TradeDesk:
         order.price_stoplimit = request.stoplimit or order.price_stoplimit
         order.stop_loss, order.take_profit = request.sl, request.tp
         order.type_time, order.time_expiration_s = request.type_time, request.expiration
+        self._server.touch(order)
         return self._result(request, mt5.TRADE_RETCODE_DONE, order=order.ticket)
 
     def _remove(self, request: TradeRequest) -> OrderSendResult:
@@ -224,7 +246,9 @@ class TradeDesk:
         if request.symbol in self._server.valuer.specs:
             quote = self._server.valuer.quotes.at(request.symbol, self._server.now_ms)
         bid, ask = quote or (0.0, 0.0)
-        text = RETCODE_TEXTS.get(retcode, "")
+        if retcode == mt5.TRADE_RETCODE_REQUOTE:
+            price = bid if request.type % 2 else ask
+        text, number = RETCODE_TEXTS.get(retcode, ""), self._server.requests_made + 1
         return OrderSendResult(
-            (retcode, deal, order, volume, price, bid, ask, text, self._requests, 0, request)
+            (retcode, deal, order, volume, price, bid, ask, text, number, 0, request)
         )

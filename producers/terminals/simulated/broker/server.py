@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
-import numpy as np
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from events.accounting import (
     BookedDeal,
+    Entry,
     Fill,
     Ledger,
     MarginMode,
     OpenPosition,
     RefusedFill,
-    stop_out_first,
-    swap_nights,
 )
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.conditions import NO_CONDITIONS, Conditions
+from producers.terminals.simulated.broker.nightly import midnight
+from producers.terminals.simulated.broker.prices import happen_until
 from producers.terminals.simulated.broker.records import BrokerOrder
-from producers.terminals.simulated.broker.triggers import Trigger, first_trigger
 from producers.terminals.simulated.broker.valuation import Valuer
 from producers.terminals.simulated.market.generated import Market
 from producers.terminals.simulated.options import AccountOptions
 from producers.terminals.simulated.server_clock import DAY_MS, ServerClock
 
 STEP_MAX_MS = 3_600_000
-STOP_OUT_GRID_MS = 1000
-STOP_OUTS_PER_STEP_MAX = 1000
+REFILL_MS = 1000
+"""How long the rest of an order waits for more to be offered."""
+REQUESTS_KEPT_MAX = 10_000
 FIRST_ORDER_TICKET = 100_000_001
 FIRST_DEAL_TICKET = 80_000_001
 TICKETS_SINCE_MS = 1_577_836_800_000
 """2020. An account that begins anew later numbers from further on, ten tickets a second: brokers
 never give a ticket twice, and who has seen one takes it for known. The deposit is always the same
 deal."""
-_THURSDAY = 4  # 1 January 1970, with Sunday as 0
+_LOTS_DUST = 1e-9
 _FOREVER = 1 << 62
 
 
 class Actor(Protocol):
-    """Somebody else who trades on the account at times of his own."""
+    """Somebody else who acts on the account at times of his own. `revision` changes when his
+    `state` does."""
+
+    revision: int
 
     def next_utc_ms(self) -> int:
         """When he acts next."""
@@ -47,6 +51,14 @@ class Actor(Protocol):
 
     def act(self, server: TradeServer) -> None:
         """Let him do what he does at that time (`server.now_ms`)."""
+        ...
+
+    def state(self) -> Any:
+        """All that decides what he will do, as plain values."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go on from a `state()`."""
         ...
 
 
@@ -63,22 +75,31 @@ class TradeServer:
         *,
         start_utc_ms: int,
         execution_ms: float = 0.0,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> None:
         self.account = account
         self.valuer = valuer
         self.now_ms = start_utc_ms
         self.clock = clock
         self.execution_ms = int(execution_ms)
+        self.conditions = conditions
         self.ledger = Ledger(MarginMode(account.margin_mode), account.currency_digits)
         self.orders: dict[int, BrokerOrder] = {}
         self.orders_done: list[BrokerOrder] = []
         self.deals: list[BookedDeal] = []
-        self.actor: Actor | None = None
+        self.executions: list[tuple[int, int]] = []
+        """(UTC ms, order ticket): market orders that are carried out later."""
+        self.requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS_KEPT_MAX)
+        """The newest requests that reached the broker, as plain values, oldest first."""
+        self.requests_made = 0
+        self.actors: dict[str, Actor] = {}
         self.market = market
-        self._orders_made = 0
+        self.orders_made = 0
+        self.swapped_day = clock.server_ms(start_utc_ms) // DAY_MS
+        self.touched_orders: dict[int, BrokerOrder] = {}
+        """Orders that changed since somebody recorded them, the last changed last."""
+        self.touched_positions: dict[int, None] = {}
         self._tickets_before = max(0, start_utc_ms - TICKETS_SINCE_MS) // 100
-        self._executions: list[tuple[int, BrokerOrder]] = []
-        self._swapped_day = clock.server_ms(start_utc_ms) // DAY_MS
         self._deposit()
 
     @property
@@ -87,32 +108,71 @@ class TradeServer:
         return self.clock.server_ms(self.now_ms)
 
     def new_ticket(self) -> int:
-        self._orders_made += 1
-        return FIRST_ORDER_TICKET + self._tickets_before + self._orders_made - 1
+        self.orders_made += 1
+        return FIRST_ORDER_TICKET + self._tickets_before + self.orders_made - 1
+
+    def is_open(self, symbol: str) -> bool:
+        """Whether the symbol trades now."""
+        closed = self.conditions.closed(symbol, self.now_ms)
+        return not closed and self.market.is_open(symbol, self.now_ms)
+
+    def touch(self, order: BrokerOrder) -> None:
+        """An order changed."""
+        self.touched_orders.pop(order.ticket, None)
+        self.touched_orders[order.ticket] = order
+
+    def touch_position(self, position: OpenPosition) -> None:
+        """Something of a position changed that no deal tells of."""
+        self.touched_positions[position.identifier] = None
 
     def process(self, until_utc_ms: int) -> None:
         """Let everything happen up to a moment, in order of time, however far apart the calls."""
-        while self.now_ms < until_utc_ms:
+        while self.now_ms <= until_utc_ms:
             due, happen = self._next_event()
+            if self.now_ms == until_utc_ms < due:
+                return
             target = min(max(due, self.now_ms), until_utc_ms, self.now_ms + STEP_MAX_MS)
-            self._prices_until(target)
+            if target > self.now_ms:
+                happen_until(self, target)
             self.now_ms = target
             if due <= target:
                 happen()
 
     def submit(self, order: BrokerOrder) -> BookedDeal | None:
-        """Accept an order: a market order fills now (or after `execution_ms`: None), a pending
-        one waits. Raises RefusedFill."""
+        """Accept an order: a market order is carried out now (or after `execution_ms`: None), a
+        pending one waits. Raises RefusedFill."""
         self.orders[order.ticket] = order
+        self.touch(order)
         if not order.is_market:
             return None
         if self.execution_ms:
-            self._executions.append((self.now_ms + self.execution_ms, order))
+            self.executions.append((self.now_ms + self.execution_ms, order.ticket))
             return None
-        return self.fill(order)
+        return self.execute(order)
 
-    def fill(self, order: BrokerOrder, price: float | None = None) -> BookedDeal:
-        """Execute an order at a price, or at the market. Raises RefusedFill."""
+    def execute(self, order: BrokerOrder) -> BookedDeal | None:
+        """Carry out a market order as far as its symbol is offered: a rest of IOC is cancelled,
+        of RETURN waits on (None: all of it). Raises RefusedFill."""
+        spec = self.valuer.specs.get(order.symbol)
+        offered = self.conditions.liquidity_lots(order.symbol, self.now_ms)
+        if offered is None or spec is None or offered >= order.volume_current - _LOTS_DUST:
+            return self.fill(order)
+        lots = round(int(offered / spec.volume_step + 1e-6) * spec.volume_step, 8)
+        returns = order.type_filling == mt5.ORDER_FILLING_RETURN
+        if order.type_filling == mt5.ORDER_FILLING_FOK or (lots <= 0 and not returns):
+            self.drop(order, mt5.ORDER_STATE_REJECTED)
+            raise RefusedFill(f"{offered} of {order.volume_current} lots are offered")
+        deal = self.fill(order, volume_lots=lots) if lots > 0 else None
+        if returns:
+            self.executions.append((self.now_ms + REFILL_MS, order.ticket))
+        else:
+            self.drop(order, mt5.ORDER_STATE_CANCELED)
+        return deal
+
+    def fill(
+        self, order: BrokerOrder, price: float | None = None, *, volume_lots: float | None = None
+    ) -> BookedDeal:
+        """Execute an order, or part of it, at a price, or at the market. Raises RefusedFill."""
         if price is None:
             quote = self.valuer.quotes.at(order.symbol, self.now_ms)
             if quote is None:
@@ -122,21 +182,22 @@ class TradeServer:
         fill = Fill(
             symbol=order.symbol,
             side=order.side,
-            volume_lots=order.volume_current,
+            volume_lots=order.volume_current if volume_lots is None else volume_lots,
             price=price,
             order=order.ticket,
             time_ms=self.server_ms,
             position=order.position_ticket,
             magic=order.magic,
             reason=order.reason,
-            comment=order.comment,
+            comment=self.conditions.comment(order.comment, self.now_ms),
         )
         try:
             deal = self.ledger.book(
                 fill,
-                ticket=self._deal_ticket(),
-                profit_of=self._profit_of,
+                ticket=self.deal_ticket(),
+                profit_of=self.profit_of,
                 commission_of=self.valuer.commission,
+                fee_of=self.valuer.fee,
             )
         except RefusedFill:
             self.drop(order, mt5.ORDER_STATE_REJECTED)
@@ -144,7 +205,12 @@ class TradeServer:
         self.deals.append(deal)
         order.position_id = deal.position_id
         self._set_stops(order, deal)
-        self.drop(order, mt5.ORDER_STATE_FILLED)
+        order.volume_current = round(order.volume_current - deal.volume_lots, 8)
+        if order.volume_current > 0:
+            order.state = mt5.ORDER_STATE_PARTIAL
+            self.touch(order)
+        else:
+            self.drop(order, mt5.ORDER_STATE_FILLED)
         return deal
 
     def drop(self, order: BrokerOrder, state: int) -> None:
@@ -152,10 +218,21 @@ class TradeServer:
         self.orders.pop(order.ticket, None)
         order.finish(state, self.server_ms)
         self.orders_done.append(order)
+        self.touch(order)
 
-    def close(self, position: OpenPosition, *, reason: int, comment: str = "") -> BookedDeal:
+    def put_back(self, order: BrokerOrder) -> None:
+        """An order as it was recorded, active or final."""
+        if order.time_done_ms:
+            self.orders.pop(order.ticket, None)
+            self.orders_done.append(order)
+        else:
+            self.orders[order.ticket] = order
+
+    def close(self, position: OpenPosition, *, reason: int, comment: str = "",
+              price: float | None = None) -> BookedDeal:  # fmt: skip
         """Close a position whole at the market, as the broker does it."""
-        return self.fill(self._closing_order(position, reason=reason, comment=comment))
+        order = self.closing_order(position, reason=reason, comment=comment)
+        return self.fill(order, price)
 
     def close_by(self, first: OpenPosition, second: OpenPosition, *, magic: int, reason: int,
                  comment: str) -> tuple[BookedDeal, BookedDeal]:  # fmt: skip
@@ -167,10 +244,9 @@ class TradeServer:
             time_setup_ms=self.server_ms, magic=magic, reason=reason, comment=comment,
             position_id=first.identifier, position_by_id=second.identifier,
         )  # fmt: skip
-        tickets = (self._deal_ticket(), self._deal_ticket() + 1)
         deals = self.ledger.close_by(
-            first, second, order=order.ticket, tickets=tickets, time_ms=self.server_ms,
-            profit_of=self._profit_of,
+            first, second, order=order.ticket, tickets=self.deal_tickets(),
+            time_ms=self.server_ms, profit_of=self.profit_of,
         )  # fmt: skip
         self.deals += deals
         self.drop(order, mt5.ORDER_STATE_FILLED)
@@ -179,130 +255,12 @@ class TradeServer:
     def balance_operation(self, type_: int, amount: float, comment: str) -> BookedDeal:
         """A deposit, withdrawal, credit, dividend: any deal type from 2 on."""
         deal = BookedDeal(
-            ticket=self._deal_ticket(), type=type_, time_ms=self.server_ms, profit=amount,
-            comment=comment,
+            ticket=self.deal_ticket(), type=type_, time_ms=self.server_ms,
+            profit=self.ledger.money(amount), comment=comment,
         )  # fmt: skip
         self.ledger.apply(deal)
         self.deals.append(deal)
         return deal
-
-    def _deal_ticket(self) -> int:
-        return FIRST_DEAL_TICKET + (self._tickets_before + len(self.deals) if self.deals else 0)
-
-    def _deposit(self) -> None:
-        self.balance_operation(mt5.DEAL_TYPE_BALANCE, self.account.balance, "Initial deposit")
-        if self.account.credit:
-            self.balance_operation(mt5.DEAL_TYPE_CREDIT, self.account.credit, "Credit")
-
-    def _profit_of(self, position: OpenPosition, volume_lots: float, price: float) -> float:
-        return self.valuer.profit(
-            position.symbol, position.side, volume_lots, opened=position.price_open,
-            closed=price, utc_ms=self.now_ms,
-        )  # fmt: skip
-
-    def _set_stops(self, order: BrokerOrder, deal: BookedDeal) -> None:
-        position = self.ledger.positions.get(deal.position_id)
-        if position is not None and (order.stop_loss or order.take_profit):
-            position.stop_loss, position.take_profit = order.stop_loss, order.take_profit
-
-    def _closing_order(self, position: OpenPosition, *, reason: int, comment: str) -> BrokerOrder:
-        order = BrokerOrder(
-            ticket=self.new_ticket(), symbol=position.symbol, type=1 - position.side,
-            volume_initial=position.volume_lots, volume_current=position.volume_lots,
-            price_open=0.0, time_setup_ms=self.server_ms, reason=reason, comment=comment,
-            magic=position.magic, position_ticket=position.ticket,
-        )  # fmt: skip
-        self.orders[order.ticket] = order
-        return order
-
-    # What happens by itself -------------------------------------------------------------------
-
-    def _next_event(self) -> tuple[int, Callable[[], None]]:
-        """The next thing due by the clock, not by prices: (when, what)."""
-        events: list[tuple[int, Callable[[], None]]] = [(self._next_midnight(), self._midnight)]
-        if self._executions:
-            events.append((self._executions[0][0], self._execute_first))
-        if self.actor is not None:
-            events.append((self.actor.next_utc_ms(), self._let_act))
-        expiring = min(self.orders.values(), key=_expires_s, default=None)
-        if expiring is not None and _expires_s(expiring) < _FOREVER:
-            when = _expires_s(expiring) * 1000 - self.clock.offset_s(self.now_ms) * 1000
-            events.append((when, lambda: self.drop(expiring, mt5.ORDER_STATE_EXPIRED)))
-        return min(events, key=lambda event: event[0])
-
-    def _let_act(self) -> None:
-        if self.actor is not None:
-            self.actor.act(self)
-
-    def _execute_first(self) -> None:
-        _, order = self._executions.pop(0)
-        if order.ticket not in self.orders:
-            return
-        try:
-            self.fill(order)
-        except RefusedFill:
-            return  # the order is in the history as rejected, which is the answer
-
-    def _next_midnight(self) -> int:
-        midnight = (self._swapped_day + 1) * DAY_MS
-        return midnight - self.clock.offset_s(self.now_ms) * 1000
-
-    def _midnight(self) -> None:
-        """Charge the swap of the night that begins, and end orders of the day."""
-        nights_of = (self._swapped_day + _THURSDAY) % 7
-        self._swapped_day += 1
-        for position in self.ledger.positions.values():
-            contract = self.valuer.contract(position.symbol)
-            nights = swap_nights(nights_of, contract.swap_rollover_weekday)
-            if nights:
-                amount = self.valuer.swap(position, self.now_ms) * nights
-                self.ledger.charge_swap(position.identifier, amount)
-        for order in list(self.orders.values()):
-            if order.type_time == mt5.ORDER_TIME_DAY and not order.is_market:
-                self.drop(order, mt5.ORDER_STATE_EXPIRED)
-
-    def _prices_until(self, target_ms: int) -> None:
-        """Stops, targets, pending orders and stop-outs up to a moment."""
-        for _ in range(STOP_OUTS_PER_STEP_MAX):
-            trigger = self._first_trigger(target_ms)
-            price_time = target_ms if trigger is None else trigger.utc_ms
-            stopped = self._first_stop_out(price_time)
-            if stopped is not None:
-                self.now_ms = stopped
-                self._stop_out()
-            elif trigger is not None:
-                self.now_ms = trigger.utc_ms
-                self._pull(trigger)
-            else:
-                return
-
-    def _first_trigger(self, target_ms: int) -> Trigger | None:
-        positions = [p for p in self.ledger.positions.values() if p.stop_loss or p.take_profit]
-        pending = [order for order in self.orders.values() if not order.is_market]
-        if not positions and not pending:
-            return None
-        return first_trigger(
-            self.market, positions, pending,
-            after_utc_ms=self.now_ms, until_utc_ms=target_ms,
-        )  # fmt: skip
-
-    def _pull(self, trigger: Trigger) -> None:
-        if trigger.position is not None:
-            tag = "sl" if trigger.reason == mt5.ORDER_REASON_SL else "tp"
-            level = trigger.position.stop_loss if tag == "sl" else trigger.position.take_profit
-            order = self._closing_order(
-                trigger.position, reason=trigger.reason, comment=f"[{tag} {level:g}]"
-            )
-            self.fill(order, trigger.price)
-            return
-        order = trigger.order  # type: ignore[assignment]  # a trigger has one of the two
-        if order.type in (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT):
-            order.type = mt5.ORDER_TYPE_BUY_LIMIT + order.side
-            order.price_open, order.price_stoplimit = order.price_stoplimit, 0.0
-        elif self.affords(order.symbol, order.side, order.volume_current, trigger.price):
-            self.fill(order, trigger.price)
-        else:
-            self.drop(order, mt5.ORDER_STATE_REJECTED)
 
     def affords(self, symbol: str, side: int, volume_lots: float, price: float) -> bool:
         """Whether free margin carries a new volume; what only reduces exposure always is."""
@@ -313,28 +271,82 @@ class TradeServer:
         needed = self.valuer.margin(symbol, side, added, price=price, utc_ms=self.now_ms)
         return needed <= self.valuer.figures(self.ledger, self.now_ms).margin_free
 
-    def _first_stop_out(self, target_ms: int) -> int | None:
-        if not self.ledger.positions:
-            return None
-        first = (self.now_ms // STOP_OUT_GRID_MS + 1) * STOP_OUT_GRID_MS
-        grid = np.arange(first, target_ms + 1, STOP_OUT_GRID_MS, dtype=np.int64)
-        if not len(grid):
-            return None
-        at = self.valuer.stopped_out(self.ledger, grid)
-        return None if at is None else int(grid[at])
+    def keep_request(self, request: Mapping[str, Any]) -> None:
+        """Note a request that reached the broker, and what was answered."""
+        self.requests_made += 1
+        self.requests.append({**request, "number": self.requests_made})
 
-    def _stop_out(self) -> None:
-        """Close the biggest loser, and the next, until the level holds again."""
-        while self.ledger.positions:
-            figures = self.valuer.figures(self.ledger, self.now_ms)
-            mode, level = self.account.margin_so_mode, self.account.margin_so_so
-            if not figures.stopped_out(mode=mode, level=level):
-                return
-            marks = self.valuer.marks(self.ledger, self.now_ms)
-            worst = stop_out_first(self.valuer.valuations(self.ledger, marks))
-            assert worst is not None
-            text = f"so: {figures.margin_level_percent:.2f}%"
-            self.close(self.ledger.positions[worst], reason=mt5.ORDER_REASON_SO, comment=text)
+    def deal_ticket(self) -> int:
+        return FIRST_DEAL_TICKET + (self._tickets_before + len(self.deals) if self.deals else 0)
+
+    def deal_tickets(self) -> tuple[int, int]:
+        """Two that follow each other."""
+        return self.deal_ticket(), self.deal_ticket() + 1
+
+    def profit_of(self, position: OpenPosition, volume_lots: float, price: float) -> float:
+        """Profit in account currency of closing a volume at a price now."""
+        return self.valuer.profit(
+            position.symbol, position.side, volume_lots, opened=position.price_open,
+            closed=price, utc_ms=self.now_ms,
+        )  # fmt: skip
+
+    def closing_order(self, position: OpenPosition, *, reason: int, comment: str) -> BrokerOrder:
+        """The broker's own order that closes a position whole."""
+        order = BrokerOrder(
+            ticket=self.new_ticket(), symbol=position.symbol, type=1 - position.side,
+            volume_initial=position.volume_lots, volume_current=position.volume_lots,
+            price_open=0.0, time_setup_ms=self.server_ms, reason=reason, comment=comment,
+            magic=position.magic, position_ticket=position.ticket,
+        )  # fmt: skip
+        self.orders[order.ticket] = order
+        return order
+
+    def _deposit(self) -> None:
+        self.balance_operation(mt5.DEAL_TYPE_BALANCE, self.account.balance, "Initial deposit")
+        if self.account.credit:
+            self.balance_operation(mt5.DEAL_TYPE_CREDIT, self.account.credit, "Credit")
+
+    def _set_stops(self, order: BrokerOrder, deal: BookedDeal) -> None:
+        position = self.ledger.positions.get(deal.position_id)
+        opens = deal.entry in (Entry.IN, Entry.IN_OUT)
+        if position is not None and opens and (order.stop_loss or order.take_profit):
+            position.stop_loss, position.take_profit = order.stop_loss, order.take_profit
+            self.touch_position(position)
+
+    # What happens by itself -------------------------------------------------------------------
+
+    def _next_event(self) -> tuple[int, Callable[[], None]]:
+        """The next thing due by the clock, not by prices: (when, what)."""
+        events: list[tuple[int, Callable[[], None]]] = [(self._next_midnight(), self._midnight)]
+        if self.executions:
+            events.append((min(self.executions)[0], self._execute_first))
+        for actor in self.actors.values():
+            events.append((actor.next_utc_ms(), lambda actor=actor: actor.act(self)))  # type: ignore[misc]  # a default binds the loop's actor
+        expiring = min(self.orders.values(), key=_expires_s, default=None)
+        if expiring is not None and _expires_s(expiring) < _FOREVER:
+            when = _expires_s(expiring) * 1000 - self.clock.offset_s(self.now_ms) * 1000
+            events.append((when, lambda: self.drop(expiring, mt5.ORDER_STATE_EXPIRED)))
+        return min(events, key=lambda event: event[0])
+
+    def _execute_first(self) -> None:
+        first = min(self.executions)
+        self.executions.remove(first)
+        order = self.orders.get(first[1])
+        if order is None:
+            return
+        self.touch(order)
+        try:
+            self.execute(order)
+        except RefusedFill:
+            return  # the order is in the history as rejected, which is the answer
+
+    def _next_midnight(self) -> int:
+        return (self.swapped_day + 1) * DAY_MS - self.clock.offset_s(self.now_ms) * 1000
+
+    def _midnight(self) -> None:
+        ended = self.swapped_day
+        self.swapped_day += 1
+        midnight(self, ended)
 
 
 def _expires_s(order: BrokerOrder) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from events.accounting import RefusedFill
 from producers.terminals import constants as mt5
@@ -36,12 +37,13 @@ class BackgroundTrader:
     def __init__(
         self, seed: int, options: TraderOptions, *, symbols: tuple[str, ...], start_utc_ms: int
     ) -> None:
-        self._random = Random(seed)  # noqa: S311  # a made-up trader, not a secret
+        self._seed = seed
         self._options = options
         self._symbols = symbols
         self._begun_ms = start_utc_ms
         self._span = 0
         self._number = 0
+        self.revision = 0
         self._appointments: list[_Appointment] = []
         self._plan_opening()
 
@@ -51,22 +53,41 @@ class BackgroundTrader:
     def act(self, server: TradeServer) -> None:
         """Keep the appointment that is due."""
         due = heapq.heappop(self._appointments)
+        self.revision += 1
         if not due.ticket:
             self._open(server)
             self._plan_opening()
             return
         position = server.ledger.by_ticket(due.ticket)
         order = server.orders.get(due.ticket)
-        if position is not None and not server.market.is_open(position.symbol, server.now_ms):
+        if position is not None and not server.is_open(position.symbol):
             self._plan(server.now_ms + CLOSED_RETRY_MS, due.ticket)
         elif position is not None:
             server.close(position, reason=mt5.ORDER_REASON_CLIENT)
         elif order is not None:
             server.drop(order, mt5.ORDER_STATE_CANCELED)
 
+    def state(self) -> Any:
+        """Which span comes next, and his appointments."""
+        kept = [[item.utc_ms, item.number, item.ticket] for item in self._appointments]
+        return [self._span, self._number, kept]
+
+    def restore(self, state: Any) -> None:
+        self.revision += 1
+        self._span, self._number, kept = state
+        self._appointments = [_Appointment(*item) for item in kept]
+
+    def _draws(self, span: int) -> Random:
+        """All he decides in a span. Each has its own, so that nothing of what was drawn before
+        must be known to go on."""
+        return Random(f"{self._seed} {span}")  # noqa: S311  # a made-up trader, not a secret
+
     def _plan_opening(self) -> None:
         span_ms = self._options.every_s * 1000
-        at = self._begun_ms + (self._span + self._random.uniform(0.05, 0.95)) * span_ms
+        at = (
+            self._begun_ms
+            + (self._span + self._draws(-self._span - 1).uniform(0.05, 0.95)) * span_ms
+        )
         self._span += 1
         self._plan(int(at))
 
@@ -75,7 +96,7 @@ class BackgroundTrader:
         heapq.heappush(self._appointments, _Appointment(utc_ms, self._number, ticket))
 
     def _open(self, server: TradeServer) -> None:
-        options, random = self._options, self._random
+        options, random = self._options, self._draws(self._span)
         symbol = random.choice(self._symbols)
         side = random.randrange(2)
         spec = server.valuer.specs[symbol]
@@ -90,7 +111,7 @@ class BackgroundTrader:
         points = random.randint(*PENDING_POINTS), random.randint(*STOP_POINTS)
         with_stops = random.random() < options.stops_share and not flash
         quote = server.valuer.quotes.at(symbol, server.now_ms)
-        if quote is None or not server.market.is_open(symbol, server.now_ms):
+        if quote is None or not server.is_open(symbol):
             return
         if len(server.ledger.positions) + len(server.orders) >= POSITIONS_MAX:
             return

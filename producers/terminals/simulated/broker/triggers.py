@@ -41,22 +41,48 @@ def first_trigger(
 ) -> Trigger | None:
     """The earliest trigger with after < time <= until; of equal ones the first asked about."""
     found: list[Trigger] = []
-    for symbol in sorted({p.symbol for p in positions} | {o.symbol for o in orders}):
+    held: dict[str, list[OpenPosition]] = {}
+    waiting: dict[str, list[BrokerOrder]] = {}
+    for position in positions:
+        held.setdefault(position.symbol, []).append(position)
+    for order in orders:
+        waiting.setdefault(order.symbol, []).append(order)
+    for symbol in sorted(held.keys() | waiting.keys()):
         rows = market.ticks(symbol, after_utc_ms + 1, until_utc_ms + 1)
         rows = rows[(rows["bid"] > 0) & (rows["ask"] > 0) & (rows["time_msc"] > 0)]
         if not len(rows):
             continue
-        for position in positions:
-            if position.symbol == symbol:
-                found += _of_position(position, rows)
-        for order in orders:
-            if order.symbol == symbol:
-                found += _of_order(order, rows)
+        span = _Span.of(rows)
+        for position in held.get(symbol, ()):
+            found += _of_position(position, span)
+        for order in waiting.get(symbol, ()):
+            found += _of_order(order, span)
     return min(found, key=lambda trigger: trigger.utc_ms, default=None)
 
 
-def _of_position(position: OpenPosition, rows: TickArray) -> list[Trigger]:
-    price = rows["bid"] if position.side == 0 else rows["ask"]
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Prices of a span, and how far they went: most levels lie beyond."""
+
+    rows: TickArray
+    lowest: tuple[float, float]
+    highest: tuple[float, float]
+
+    @classmethod
+    def of(cls, rows: TickArray) -> _Span:
+        bid, ask = rows["bid"], rows["ask"]
+        return cls(rows, (float(bid.min()), float(ask.min())), (float(bid.max()), float(ask.max())))
+
+    def reached(self, side: int, level: float, *, downwards: bool) -> tuple[int, float] | None:
+        """When bid (side 0) or ask (1) first was at a level or beyond, and where it was."""
+        if self.lowest[side] > level if downwards else self.highest[side] < level:
+            return None
+        price = self.rows["bid" if side == 0 else "ask"]
+        at = _first(price <= level if downwards else price >= level)
+        return None if at is None else (int(self.rows["time_msc"][at]), float(price[at]))
+
+
+def _of_position(position: OpenPosition, span: _Span) -> list[Trigger]:
     long = position.side == 0
     levels = (
         (position.stop_loss, long, mt5.ORDER_REASON_SL),
@@ -64,22 +90,15 @@ def _of_position(position: OpenPosition, rows: TickArray) -> list[Trigger]:
     )
     found = []
     for level, downwards, reason in levels:
-        if not level:
-            continue
-        at = _first(price <= level if downwards else price >= level)
-        if at is not None:
-            time_ms, paid = int(rows["time_msc"][at]), float(price[at])
-            found.append(Trigger(time_ms, paid, position=position, reason=reason))
+        hit = span.reached(position.side, level, downwards=downwards) if level else None
+        if hit is not None:
+            found.append(Trigger(hit[0], hit[1], position=position, reason=reason))
     return found
 
 
-def _of_order(order: BrokerOrder, rows: TickArray) -> list[Trigger]:
-    price = rows["ask"] if order.side == 0 else rows["bid"]
-    downwards = order.type in _BELOW
-    at = _first(price <= order.price_open if downwards else price >= order.price_open)
-    if at is None:
-        return []
-    return [Trigger(int(rows["time_msc"][at]), float(price[at]), order=order)]
+def _of_order(order: BrokerOrder, span: _Span) -> list[Trigger]:
+    hit = span.reached(1 - order.side, order.price_open, downwards=order.type in _BELOW)
+    return [] if hit is None else [Trigger(hit[0], hit[1], order=order)]
 
 
 def _first(hits: BoolArray) -> int | None:

@@ -161,9 +161,15 @@ class Valuer:
 
     def commission(self, symbol: str, volume_lots: float, entry: Entry) -> float:
         """What one deal pays (negative); close-by pays nothing."""
-        if entry is Entry.OUT_BY:
+        spec = self.specs[symbol]
+        free = {"in": Entry.OUT, "out": Entry.IN}.get(spec.commission_on)
+        if entry in (Entry.OUT_BY, free):
             return 0.0
-        return -self.specs[symbol].commission_per_lot * volume_lots
+        return -spec.commission_per_lot * volume_lots
+
+    def fee(self, symbol: str, volume_lots: float, entry: Entry) -> float:
+        """What the exchange takes for one deal (negative)."""
+        return 0.0 if entry is Entry.OUT_BY else -self.specs[symbol].fee_per_deal
 
     def swap(self, position: OpenPosition, utc_ms: int) -> float:
         """Swap of one night in account currency."""

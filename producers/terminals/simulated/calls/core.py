@@ -6,19 +6,24 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.conditions import FaultConditions
 from producers.terminals.simulated.broker.desk import TradeDesk
+from producers.terminals.simulated.broker.outsiders import Outsiders
 from producers.terminals.simulated.broker.server import TradeServer
 from producers.terminals.simulated.broker.trader import BackgroundTrader
 from producers.terminals.simulated.broker.valuation import Quotes, Valuer
 from producers.terminals.simulated.calls.arguments import CallFailed
-from producers.terminals.simulated.faults import Fault, FaultBoard
+from producers.terminals.simulated.calls.remembering import AccountMemory
+from producers.terminals.simulated.faults import AT_THE_BROKER, Fault, FaultBoard
 from producers.terminals.simulated.market.feed import Feed
 from producers.terminals.simulated.market.generated import GeneratedMarket, Market
+from producers.terminals.simulated.market.moved import Move, MovedMarket
 from producers.terminals.simulated.options import AccountOptions, SimulatedOptions
 from producers.terminals.simulated.server_clock import ServerClock, VirtualClock
 from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec, catalogue_of
@@ -26,6 +31,7 @@ from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec, catalog
 DAY_MS = 86_400_000
 SELECTED_AT_START = 4
 EXIT_CODE = 70
+OUTSIDERS = "outsiders"
 _HAPPENINGS = frozenset(
     {"ipc_lost", "exit", "account_switched", "deselected", "symbol_removed", "clock_change"}
 )
@@ -61,11 +67,15 @@ class TerminalCore:
     ) -> None:
         self.options = options
         self.specs = specs or catalogue_of(options.symbols, options.suffixes)
-        self.clock = clock or VirtualClock(options.start_utc_ms, options.speed)
-        self.started_utc_ms = self.clock.utc_ms()
+        self.account_memory = None if options.memory is None else AccountMemory(options)
+        past = self.account_memory.opened() if self.account_memory else None
+        self.clock = clock or VirtualClock(past.now_utc_ms if past else options.start_utc_ms,
+                                           options.speed)  # fmt: skip
+        self.started_utc_ms = past.start_utc_ms if past else self.clock.utc_ms()
         self.server_clock = ServerClock(ClockRule.parse(options.clock))
-        self.faults = FaultBoard(options.faults, self.started_utc_ms)
-        self.market = market or _generated_market(options, self.specs)
+        self.faults = FaultBoard(options.faults, self.clock.utc_ms())
+        self.conditions = FaultConditions(self.faults, liquidity_lots=options.liquidity_lots)
+        self.market = MovedMarket(market or _generated_market(options, self.specs), self._any_spec)
         if begin_utc_ms is None:
             begin_utc_ms = self.started_utc_ms - options.history_days * DAY_MS
         self.feed = Feed(
@@ -87,11 +97,13 @@ class TerminalCore:
         self._error = (mt5.RES_S_OK, mt5.LAST_ERRORS[mt5.RES_S_OK])
         self._first_answers: dict[str, int] = {}
         self._servers: dict[int, TradeServer] = {}
+        self._answers_after_s = 0.0
+        self.ends_unanswered = False
         self.accounts = {a.login: a for a in (options.account, *options.other_accounts)}
         self.login_now = options.account.login
-        for login in self.accounts:
-            self._server_of(login).valuer.require_conversions()
-        self._start_trader()
+        self._open_accounts()
+        if self.account_memory is not None:
+            self.account_memory.recall_all(self)
 
     # For hosts, tests and benchmarks; the module itself has none of these ----------------------
 
@@ -104,17 +116,38 @@ class TerminalCore:
     def inject(self, kind: str, **arguments: Any) -> bool:
         """Let a fault begin now (fields of `Fault`). Raises ValueError on a bad one."""
         fault = Fault.model_validate({"kind": kind, **arguments})
-        self.faults.inject(fault, self.clock.utc_ms())
+        with self._lock, self._remembered():
+            now = self.clock.utc_ms()
+            if kind == "price_jump":
+                self.market.add(Move.of(fault, now + 1))
+            elif kind in AT_THE_BROKER:
+                self._outsiders().plan(fault, now)
+            else:
+                self.faults.inject(fault, now)
         return True
 
     def clear(self, kind: str) -> bool:
         """End every fault of a kind."""
-        self.faults.clear(kind, self.clock.utc_ms())
+        with self._lock, self._remembered():
+            now = self.clock.utc_ms()
+            if kind == "price_jump":
+                self.market.end(now + 1)
+            self.faults.clear(kind, now)
         return True
 
     def advance(self, step_ms: int) -> int:
         """Step the virtual clock. Returns its UTC time in ms."""
-        return self.clock.advance(step_ms)
+        with self._lock, self._remembered():
+            if self.account_memory is not None:
+                self.account_memory.clock_stepped()
+            return self.clock.advance(step_ms)
+
+    def requests(self, after: int = 0) -> tuple[dict[str, Any], ...]:
+        """Requests that reached the broker of the account, oldest first, numbered from 1: what
+        was asked (the fields of a request), when (`utc_ms`), and what became of it (`retcode`,
+        `deal`, `made_order`). Only those with a number above `after`; the broker keeps 10,000."""
+        with self._lock, self._remembered():
+            return tuple(kept for kept in self.broker.requests if kept["number"] > after)
 
     def finished(self) -> bool:
         """Whether nothing new will ever come; a generated market never ends."""
@@ -146,15 +179,39 @@ class TerminalCore:
         symbol = symbol if isinstance(symbol, str) else ""
         self._wait(name, symbol)
         with self._lock:
+            self._answers_after_s = 0.0
             try:
-                self._arrive(name, symbol)
-                value = function(self, *args, **kwargs)
-                value = self._answered(name, symbol, value)
+                with self._remembered():
+                    self._arrive(name, symbol)
+                    value = function(self, *args, **kwargs)
+                    value = self._answered(name, symbol, value)
             except CallFailed as failure:
                 self._error = failure.error
                 return failed
             self._error = (mt5.RES_S_OK, mt5.LAST_ERRORS[mt5.RES_S_OK])
-            return value
+            late_s = self._answers_after_s
+        if self.ends_unanswered:
+            os._exit(EXIT_CODE)
+        if late_s:
+            self._sleep(late_s)
+        return value
+
+    def answer_later(self, seconds: float) -> None:
+        """Let real time pass before the running call is answered; its work is done."""
+        self._answers_after_s = seconds
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """Know what other processes did to the account, and keep what happens inside. Raises
+        CallFailed when it cannot be kept: then it did not happen."""
+        if self.account_memory is None:
+            yield
+            return
+        with self.account_memory.shared(self) as kept:
+            try:
+                yield
+            finally:
+                kept()
 
     def _wait(self, name: str, symbol: str) -> None:
         """Let the time of the call pass, which may be for ever."""
@@ -177,7 +234,7 @@ class TerminalCore:
             self._error = (mt5.RES_E_FAIL, mt5.LAST_ERRORS[mt5.RES_E_FAIL])
             raise SystemError(f"<built-in function {name}> returned NULL without setting an error")
         fault = self.faults.take("error", now, method=name, symbol=symbol)
-        if fault is not None:
+        if fault is not None and fault.code not in (0, mt5.RES_S_OK):
             raise CallFailed(fault.code)
         if self.faults.take("none", now, method=name, symbol=symbol):
             raise CallFailed(mt5.RES_E_FAIL)
@@ -247,6 +304,15 @@ class TerminalCore:
             raise CallFailed(mt5.RES_E_FAIL)
         return value[:0] if kind == "empty" else value[: len(value) // 2]
 
+    def _any_spec(self, name: str) -> SymbolSpec | None:
+        return self.specs.get(name) or CATALOGUE.get(name)
+
+    def _outsiders(self) -> Outsiders:
+        """Those who trade on the account that is logged in."""
+        outsiders = self.broker.actors[OUTSIDERS]
+        assert isinstance(outsiders, Outsiders)
+        return outsiders
+
     def _server_of(self, login: int) -> TradeServer:
         server = self._servers.get(login)
         if server is None:
@@ -258,11 +324,38 @@ class TerminalCore:
                 self.server_clock,
                 start_utc_ms=self.started_utc_ms,
                 execution_ms=self.options.execution_ms,
+                conditions=self.conditions,
+            )
+            first = login == self.options.account.login
+            theirs = [f for f in self.options.faults if f.kind in AT_THE_BROKER - {"price_jump"}]
+            server.actors[OUTSIDERS] = Outsiders(
+                theirs if first else (), start_utc_ms=self.started_utc_ms
             )
             self._servers[login] = server
         return server
 
-    def _start_trader(self) -> None:
+    def open_servers(self) -> dict[int, TradeServer]:
+        """The trade servers of all accounts that were used, by login."""
+        return self._servers
+
+    def server_for(self, login: int) -> TradeServer:
+        """The trade server of an account, known or not."""
+        if login not in self.accounts:
+            self.accounts[login] = self.options.account.model_copy(update={"login": login})
+        return self._server_of(login)
+
+    def open_anew(self) -> None:
+        """Every account as it was when it was opened."""
+        self._servers.clear()
+        self._open_accounts()
+
+    def _open_accounts(self) -> None:
+        self.market.restore([])
+        for fault in self.options.faults:
+            if fault.kind == "price_jump":
+                self.market.add(Move.of(fault, self.started_utc_ms + int(fault.at_s * 1000)))
+        for login in (self.options.account.login, *self.accounts):
+            self._server_of(login).valuer.require_conversions()
         trader = self.options.trader
         if trader is None:
             return
@@ -271,8 +364,7 @@ class TerminalCore:
         if unknown:
             offered = ", ".join(self.specs)
             raise ValueError(f"trader: {', '.join(unknown)} not offered; offered are {offered}")
-        broker = self.broker
-        broker.actor = BackgroundTrader(
+        self._server_of(self.options.account.login).actors["trader"] = BackgroundTrader(
             self.options.seed, trader, symbols=symbols, start_utc_ms=self.started_utc_ms
         )
 

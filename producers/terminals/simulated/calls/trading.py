@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from events.accounting import BookedDeal, MissingRate
 from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.desk import BadRequest, read_request
+from producers.terminals.simulated.broker.desk import RETCODE_TEXTS, BadRequest, read_request
 from producers.terminals.simulated.broker.records import (
     BrokerOrder,
     deal_struct,
@@ -27,6 +27,7 @@ from producers.terminals.simulated.calls.arguments import (
 )
 from producers.terminals.simulated.calls.copying import CopyCalls
 from producers.terminals.simulated.calls.core import api
+from producers.terminals.simulated.faults import Fault
 from producers.terminals.structs import (
     OrderCheckResult,
     OrderSendResult,
@@ -139,23 +140,56 @@ class TradeCalls(CopyCalls):
     @api(failed=None)
     def order_check(self, *args: Any, **kwargs: Any) -> OrderCheckResult:
         """order_check(request) -> OrderCheckResult; success is retcode 0"""
-        request = _request(args, kwargs)
+        request = self._read(args, kwargs)
         return self.desk().check(request, refused=self._forbidden())
 
     @api(failed=None)
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         """order_send(request) -> OrderSendResult"""
-        request, now = _request(args, kwargs), self.clock.utc_ms()
+        request, now = self._read(args, kwargs), self.clock.utc_ms()
         if self.faults.active("api_off", now):
             raise CallFailed(mt5.RES_E_AUTO_TRADING_DISABLED)
-        if self.faults.take("never_sent", now, method="order_send", symbol=request.symbol):
+        if self._hit("never_sent", request):
             raise CallFailed(mt5.RES_E_INTERNAL_FAIL_SEND)
-        scripted = self.faults.take("retcode", now, method="order_send", symbol=request.symbol)
-        refused = scripted.code if scripted else self._forbidden()
-        result = self.desk().send(request, refused=refused)
-        if self.faults.take("lost_answer", now, method="order_send", symbol=request.symbol):
-            raise CallFailed(mt5.RES_E_INTERNAL_FAIL_RECEIVE)
+        scripted = self._hit("retcode", request)
+        refused = (scripted.code if scripted else 0) or self._forbidden()
+        return self._told(request, self.desk().send(request, refused=refused))
+
+    def _told(self, request: TradeRequest, result: OrderSendResult) -> OrderSendResult:
+        """What of a broker's answer arrives. Raises CallFailed."""
+        if self._hit("exit_after", request):
+            self.ends_unanswered = True
+        if late := self._hit("late_answer", request):
+            self.answer_later(late.seconds)
+        if lost := self._hit("lost_answer", request):
+            code = lost.code if lost.codes else mt5.RES_E_INTERNAL_FAIL_RECEIVE
+            raise CallFailed(code)
+        values = dict(zip(OrderSendResult.FIELDS, result, strict=True))
+        if false := self._hit("false_answer", request):
+            text = RETCODE_TEXTS.get(false.code, "")
+            return OrderSendResult.of(
+                **{**values, "retcode": false.code, "deal": 0, "order": 0, "comment": text}
+            )
+        if self._hit("bare_answer", request):
+            return OrderSendResult.of(**{**values, "deal": 0, "order": 0})
         return result
+
+    def _hit(self, kind: str, request: TradeRequest) -> Fault | None:
+        """The fault that hits a request; requests without a symbol have their position's."""
+        position = self.broker.ledger.by_ticket(request.position) if request.position else None
+        symbol = request.symbol or (position.symbol if position else "")
+        return self.faults.take(
+            kind, self.clock.utc_ms(), method="order_send", symbol=symbol, request=request
+        )
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TradeRequest:
+        unnamed(args, kwargs, least=1, most=1)
+        if not isinstance(args[0], dict):
+            raise invalid("Invalid 1st unnamed argument")
+        try:
+            return read_request(args[0], comment_chars_max=self.options.comment_chars_max)
+        except BadRequest as error:
+            raise invalid(str(error)) from None
 
     def _forbidden(self) -> int:
         """Why this terminal or account may not trade at all; 0 when it may."""
@@ -210,16 +244,6 @@ class TradeCalls(CopyCalls):
         low, high = self._span_s(args)
         chosen = [deal for deal in deals if low <= deal.time_ms // 1000 <= high]
         return _filtered(chosen, given, symbol=lambda deal: deal.symbol)
-
-
-def _request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> TradeRequest:
-    unnamed(args, kwargs, least=1, most=1)
-    if not isinstance(args[0], dict):
-        raise invalid("Invalid 1st unnamed argument")
-    try:
-        return read_request(args[0])
-    except BadRequest as error:
-        raise invalid(str(error)) from None
 
 
 def _history_filters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""The broker's memory: a file that several processes share, one line per transaction.
+
+What a simulated broker did stands in the file before the call that saw it is answered, so that a
+host that was killed, and a second process on the same account, find the same account again. Each
+line holds what changed, not what was asked: it is read back without the market being made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FORMAT = 1
+LINE_BYTES_MAX = 64 << 20
+"""A longer line is not one of ours."""
+DRIFT_MAX_MS = 60_000
+"""A clock that follows the computer's is put on it again within so much."""
+LOCK_TRIES_MAX = 30
+"""On Windows one try waits ten seconds."""
+
+
+class MemoryDamaged(ValueError):
+    """The file is no memory of this account; the text says what to do."""
+
+
+class BrokerMemory:
+    """One file. Its lines are read and written only inside `held`.
+
+    Not forced to the disk: a process may die at any moment, a whole computer costs the last
+    lines.
+    """
+
+    def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
+        """Raises OSError when the file cannot be opened."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._wall = wall
+        self._file: BinaryIO = path.open("a+b", buffering=0)
+        self._lock: BinaryIO = path.with_name(path.name + ".lock").open("a+b", buffering=0)
+        self._read_bytes = 0
+        self.close = weakref.finalize(self, _close, self._file, self._lock)
+        """Give the file back (the memory stays); at the latest when nobody holds this any more."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the file alone. The system ends this when the process dies."""
+        _take(self._lock)
+        try:
+            yield
+        finally:
+            _give_back(self._lock)
+
+    def news(self) -> list[dict[str, Any]]:
+        """Lines that are new to us, oldest first. Half a line that a dying process left is cut
+        off: what it told of was never answered. Raises MemoryDamaged."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size == self._read_bytes:
+            return []
+        if size < self._read_bytes:
+            raise self.damaged("it became shorter")
+        self._file.seek(self._read_bytes)
+        raw = self._file.read(size - self._read_bytes)
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            self._file.truncate(self._read_bytes + whole)
+        try:
+            lines = [json.loads(line) for line in raw[:whole].splitlines()]
+        except ValueError:
+            raise self.damaged("a line is no JSON") from None
+        if not all(isinstance(line, dict) for line in lines):
+            raise self.damaged("a line is no transaction")
+        self._read_bytes += whole
+        return lines
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Keep a transaction; `news` was read before. Raises OSError, keeping nothing."""
+        stamped = {**line, "wall_ms": int(self._wall() * 1000)}
+        raw = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        if len(raw) > LINE_BYTES_MAX:
+            raise OSError(f"{self.path}: a transaction of {len(raw)} bytes is no transaction")
+        self._file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(raw):
+                written += self._file.write(raw[written:]) or 0
+        except OSError:
+            self._file.truncate(self._read_bytes)
+            raise
+        self._read_bytes += len(raw)
+
+    def read_again(self) -> None:
+        """Let `news` begin with the first line."""
+        self._read_bytes = 0
+
+    def begin(
+        self, header: Mapping[str, Any], *, asked_start_ms: int | None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The header of the account and all its lines; of a new file the given header, which
+        is written. Raises MemoryDamaged when the file belongs to another account, OSError."""
+        self.read_again()
+        lines = self.news()
+        if not lines:
+            wall_ms = int(self._wall() * 1000)
+            self.append({"format": FORMAT, **header})
+            return {"format": FORMAT, **header, "wall_ms": wall_ms}, []
+        kept = lines[0]
+        if kept.get("format") != FORMAT:
+            raise self.damaged("it has another format")
+        for name, value in header.items():
+            if name == "utc_ms" or (name == "start_utc_ms" and asked_start_ms is None):
+                continue
+            if kept.get(name) != value:
+                raise self.damaged(f"its {name} is {kept.get(name)!r}, the options say {value!r}")
+        return kept, lines[1:]
+
+    def resumed_at(self, kept: Mapping[str, Any], *, speed: float, follows: bool) -> int:
+        """Virtual UTC now, in ms: time went on at `speed` since the last line. `follows`: the
+        clock is the computer's own and is put on it again."""
+        wall_ms = int(self._wall() * 1000)
+        then_ms = int(kept["utc_ms"])
+        away_ms = max(0, wall_ms - int(kept["wall_ms"]))
+        now_ms = then_ms + int(away_ms * speed)
+        if follows and speed == 1 and abs(now_ms - wall_ms) < DRIFT_MAX_MS:
+            return max(then_ms, wall_ms)
+        return now_ms
+
+    def wall_s(self) -> float:
+        """The computer's time."""
+        return self._wall()
+
+    def damaged(self, why: str) -> MemoryDamaged:
+        """What to raise when the file does not fit."""
+        return MemoryDamaged(
+            f"{self.path} is not the memory of this simulated account ({why}): put the options"
+            " back, or remove the file to open a new account"
+        )
+
+
+def _close(*files: BinaryIO) -> None:
+    for file in files:
+        file.close()
+
+
+if sys.platform == "win32":
+
+    def _take(lock: BinaryIO) -> None:
+        lock.seek(0)
+        for left in reversed(range(LOCK_TRIES_MAX)):
+            try:
+                msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
+            except OSError:
+                if not left:
+                    raise
+            else:
+                return
+
+    def _give_back(lock: BinaryIO) -> None:
+        lock.seek(0)
+        msvcrt.locking(lock.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _take(lock: BinaryIO) -> None:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+
+    def _give_back(lock: BinaryIO) -> None:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_UN)

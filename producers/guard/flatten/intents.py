@@ -1,4 +1,4 @@
-"""What the closing machine writes down before and after each request, and where.
+"""Writing down each request before and after it is made, whatever becomes of the disk.
 
 An intent without an outcome is a request that may have been sent by somebody who died: it is
 reconciled with positions, orders and deals before anything else is sent for its ticket.
@@ -7,77 +7,75 @@ reconciled with positions, orders and deals before anything else is sent for its
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from events.event import Event
+from events.codec import AnyEvent
+from producers.guard.journal import Intent, IntentJournal
 
 logger = logging.getLogger(__name__)
 
-IntentKind = Literal["cancel", "close", "close_by"]
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A request that is about to be sent. `volume_lots` is what the position had before."""
-
-    flatten_id: str
-    kind: IntentKind
-    ticket: int
-    symbol: str
-    volume_lots: float
-    identifier: int = 0
-    request: Mapping[str, Any] = field(default_factory=dict)
-
-
-class IntentJournal(Protocol):
-    """The part of the guard's journal that the closing machine needs. Thread-safe."""
-
-    def intend(self, intents: Sequence[Intent]) -> list[int]:
-        """Write intents down in one durable step; an id for each."""
-        ...
-
-    def outcome(self, intent_id: int, outcome: str, *, retcode: int | None = None) -> None:
-        """What became of one; "sent" outcomes are settled, see `open_intents`."""
-        ...
-
-    def open_intents(self) -> list[tuple[int, Intent]]:
-        """Intents that have no outcome, oldest first."""
-        ...
-
-    def emit(self, *events: Event) -> None:
-        """Keep events for the log, in one durable step."""
-        ...
+FLATTEN_FACT = "flatten"
+"""The fact of a journal that holds the flatten under way; it has none when that has ended."""
 
 
 class MemoryJournal:
-    """A journal that dies with its process: for trials, and where the disk is full."""
+    """An IntentJournal that dies with its process: for trials, and where the disk is full."""
 
     def __init__(self) -> None:
-        self.intents: dict[int, Intent] = {}
-        self.outcomes: dict[int, tuple[str, int | None]] = {}
-        self.events: list[Event] = []
-        self._ids = count(1)
+        self.events: list[AnyEvent] = []
+        self.facts: dict[str, Any] = {}
+        self._intents: dict[int, Intent] = {}
 
-    def intend(self, intents: Sequence[Intent]) -> list[int]:
-        ids = [next(self._ids) for _ in intents]
-        self.intents.update(zip(ids, intents, strict=True))
-        return ids
+    def intend(
+        self,
+        flatten_id: str,
+        step: str,
+        *,
+        ticket: int = 0,
+        symbol: str = "",
+        volume_lots: float = 0.0,
+        request: Mapping[str, Any] | None = None,
+    ) -> int:
+        number = len(self._intents) + 1
+        at_ms = time.time_ns() // 1_000_000
+        self._intents[number] = Intent(
+            number, flatten_id, at_ms, step, ticket, symbol, volume_lots, dict(request or {}),
+            None, None, "",
+        )  # fmt: skip
+        return number
 
-    def outcome(self, intent_id: int, outcome: str, *, retcode: int | None = None) -> None:
-        self.outcomes[intent_id] = (outcome, retcode)
+    def outcome(
+        self,
+        intent_id: int,
+        outcome: str,
+        *,
+        retcode: int | None = None,
+        detail: str = "",
+        events: Sequence[AnyEvent] = (),
+    ) -> None:
+        intent = self._intents[intent_id]
+        self._intents[intent_id] = intent._replace(outcome=outcome, retcode=retcode, detail=detail)
+        self.events += events
 
-    def open_intents(self) -> list[tuple[int, Intent]]:
-        return [item for item in self.intents.items() if item[0] not in self.outcomes]
+    def intents(self, flatten_id: str) -> tuple[Intent, ...]:
+        return tuple(i for i in self._intents.values() if i.flatten_id == flatten_id)
 
-    def emit(self, *events: Event) -> None:
+    def emit(self, *events: AnyEvent) -> int:
+        self.events += events
+        return len(self.events)
+
+    def fact(self, name: str) -> Any:
+        return self.facts.get(name)
+
+    def set_facts(self, facts: Mapping[str, Any], *, events: Sequence[AnyEvent] = ()) -> None:
+        self.facts.update(facts)
         self.events += events
 
 
 class UnstoppableJournal:
-    """A journal whose failures stop nothing: what cannot be written is kept in memory.
+    """An IntentJournal whose failures stop nothing: what cannot be written is kept in memory.
 
     A full disk must not keep a position open. `on_failure` hears of the first failure.
     """
@@ -88,39 +86,73 @@ class UnstoppableJournal:
         self._on_failure = on_failure
         self._failed = False
 
-    def intend(self, intents: Sequence[Intent]) -> list[int]:
+    def intend(
+        self,
+        flatten_id: str,
+        step: str,
+        *,
+        ticket: int = 0,
+        symbol: str = "",
+        volume_lots: float = 0.0,
+        request: Mapping[str, Any] | None = None,
+    ) -> int:
+        """As the journal's; numbers below 0 are those of intents that are only remembered."""
+        named: dict[str, Any] = {
+            "ticket": ticket, "symbol": symbol, "volume_lots": volume_lots, "request": request,
+        }  # fmt: skip
         try:
-            return self._journal.intend(intents)
+            return self._journal.intend(flatten_id, step, **named)
         except Exception as error:
             self._note(error)
-            return [-own for own in self._memory.intend(intents)]
+            return -self._memory.intend(flatten_id, step, **named)
 
-    def outcome(self, intent_id: int, outcome: str, *, retcode: int | None = None) -> None:
-        if intent_id < 0:
-            self._memory.outcome(-intent_id, outcome, retcode=retcode)
-            return
+    def outcome(
+        self,
+        intent_id: int,
+        outcome: str,
+        *,
+        retcode: int | None = None,
+        detail: str = "",
+        events: Sequence[AnyEvent] = (),
+    ) -> None:
+        journal: IntentJournal = self._memory if intent_id < 0 else self._journal
         try:
-            self._journal.outcome(intent_id, outcome, retcode=retcode)
+            journal.outcome(abs(intent_id), outcome, retcode=retcode, detail=detail, events=events)
         except Exception as error:
             self._note(error)
 
-    def open_intents(self) -> list[tuple[int, Intent]]:
-        kept = [(-own, intent) for own, intent in self._memory.open_intents()]
+    def intents(self, flatten_id: str) -> tuple[Intent, ...]:
+        kept = tuple(i._replace(id=-i.id) for i in self._memory.intents(flatten_id))
         try:
-            return self._journal.open_intents() + kept
+            return self._journal.intents(flatten_id) + kept
         except Exception as error:
             self._note(error)
             return kept
 
-    def emit(self, *events: Event) -> None:
+    def emit(self, *events: AnyEvent) -> int:
         try:
-            self._journal.emit(*events)
+            return self._journal.emit(*events)
         except Exception as error:
             self._note(error)
-            self._memory.emit(*events)
+            return self._memory.emit(*events)
+
+    def fact(self, name: str) -> Any:
+        try:
+            return self._journal.fact(name)
+        except Exception as error:
+            self._note(error)
+            return self._memory.fact(name)
+
+    def set_facts(self, facts: Mapping[str, Any], *, events: Sequence[AnyEvent] = ()) -> None:
+        try:
+            self._journal.set_facts(facts, events=events)
+        except Exception as error:
+            self._note(error)
+            self._memory.set_facts(facts, events=events)
 
     def _note(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
-            logger.error("the guard's journal cannot be written, going on without it: %s", error)
-            self._on_failure(f"the guard's journal cannot be written: {error}")
+        if self._failed:
+            return
+        self._failed = True
+        logger.error("the guard's journal cannot be written, going on without it: %s", error)
+        self._on_failure(f"the guard's journal cannot be written: {error}")

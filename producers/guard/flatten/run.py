@@ -1,0 +1,351 @@
+"""One flatten: looks, rounds, sweeps, until its scope is flat, and watching that it stays so.
+
+The states at its end: FLAT (three sweeps agreed that nothing is there, and deals account for what
+was), FLAT_EXCEPT (what remains is named), UNKNOWN (the account cannot be read, or contradicts
+itself): a human must look.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from events.guarding import FlattenEnded
+from producers.guard.flatten.account import AccountCalls, Held, Key, Look, Scope, Working, known
+from producers.guard.flatten.intents import FLATTEN_FACT
+from producers.guard.flatten.items import (
+    DEALS_S,
+    QUIET_S,
+    Item,
+    Sent,
+    item_of_order,
+    item_of_position,
+    sum_deals,
+)
+from producers.guard.flatten.rounds import Rounds
+from producers.guard.flatten.telling import Teller
+from producers.guard.journal import Intent, IntentJournal
+
+State = Literal["FLAT", "FLAT_EXCEPT", "UNKNOWN"]
+SETTLE_WAITS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Between looks while requests take effect; begins anew with each progress."""
+BLIND_WAITS_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+BLIND_PAGE_S = 2.0
+MINUTE_S = 60.0
+OUTCOMES_MAX = 2000
+"""Outcomes that are reported one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenOptions:
+    """How a flatten behaves. Times in seconds."""
+
+    order_s: float = 10.0
+    """Deadline of one order; passed, the host is killed and the order reconciled."""
+    parallel_max: int = 4
+    """Orders with the terminal at once. The module sends one at a time; further ones keep its
+    queue full. Over a far link use more."""
+    others: Literal["close", "alert"] = "close"
+    """What happens to positions and orders that somebody else opens after the flatten began."""
+    recloses_per_minute_max: int = 10
+    deviation_points: int = 1000
+    """What a closing order accepts: in an emergency the price comes second."""
+    sweeps: int = 3
+    sweep_s: float = 1.0
+    """Between two sweeps that verify."""
+    patience_s: float = 20.0
+    """Without any progress for so long it ends as FLAT_EXCEPT; `tend` goes on trying."""
+    blind_s: float = 60.0
+    """Without any good look for so long it ends as UNKNOWN; `tend` goes on looking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a flatten runs. `since_ms`: what set it off, UTC."""
+
+    flatten_id: str
+    scope: Scope
+    reason: str
+    by: str
+    since_ms: int
+
+
+@dataclass(slots=True)
+class Run:
+    """Drives one flatten by `advance`, from one thread. Times are monotonic seconds."""
+
+    cause: Cause
+    login: int
+    terminal: str
+    calls: AccountCalls
+    rounds: Rounds
+    journal: IntentJournal
+    tell: Teller
+    options: FlattenOptions
+    clock: Callable[[], float]
+    wall_ms: Callable[[], int]
+    ours: set[Key] | None = None
+    """What was there when it began; None: not seen yet."""
+    ended: FlattenEnded | None = None
+    """How it stands, once it ended; may be corrected later."""
+    _begun_s: float = 0.0
+    _late_ms: float = 0.0
+    _progress_s: float = 0.0
+    _blind_since_s: float | None = None
+    _flat_s: float | None = None
+    _sweeps: int = 0
+    _swept_s: float = 0.0
+    _waits: int = 0
+    _blind_waits: int = 0
+    _recloses: deque[float] = field(default_factory=deque)
+    _alerted: set[Key] = field(default_factory=set)
+
+    def begin(self, intents: tuple[Intent, ...]) -> None:
+        """Start, or go on after somebody who died: `intents` of this flatten so far."""
+        now = self.clock()
+        self._begun_s = self._progress_s = now
+        self._late_ms = max(0.0, float(self.wall_ms() - self.cause.since_ms))
+        for intent in intents:
+            self._resume(intent, now)
+        if intents:
+            self.tell.step("wait", detail=f"goes on after {len(intents)} requests")
+        self.write_down("")
+
+    def write_down(self, state: str) -> None:
+        """Keep what the next process must know of this flatten."""
+        ours = None if self.ours is None else sorted(self.ours)
+        cause = self.cause
+        self.journal.set_facts(
+            {
+                FLATTEN_FACT: {
+                    "flatten_id": cause.flatten_id, "scope": str(cause.scope),
+                    "reason": cause.reason, "by": cause.by, "since_ms": cause.since_ms,
+                    "state": state, "ours": ours,
+                }
+            }
+        )  # fmt: skip
+
+    def advance(self) -> float:
+        """Look, and do what is to be done now. Returns how long to wait before the next one."""
+        look = self.calls.look()
+        now = self.clock()
+        if look.blind:
+            return self._blind(look, now)
+        if self._blind_since_s is not None:
+            self._sees_again(now)
+        self._take_in(look, now)
+        if self.rounds.settle(look):
+            self._progress_s, self._waits = now, 0
+        self._unpark()
+        left = self._left()
+        if not left:
+            return self._sweep(look, now)
+        self._sweeps, self._flat_s = 0, None
+        if self.rounds.send(look, self.cause.scope):
+            self._waits = 0
+            return 0.0
+        if self._hopeless(left, now):
+            self._end("FLAT_EXCEPT", look)
+        return self._wait_s(now)
+
+    # Looking ----------------------------------------------------------------------------------
+
+    def _blind(self, look: Look, now: float) -> float:
+        if self._blind_since_s is None:
+            self._blind_since_s, self._blind_waits = now, 0
+            self.tell.step("wait", outcome="unknown", detail=look.blind)
+        self._sweeps = 0
+        blind_s = now - self._blind_since_s
+        if look.wrong_account:
+            self.tell.page(f"{look.blind}: nothing is sent", "log in to the right account")
+        elif blind_s >= BLIND_PAGE_S:
+            self.tell.page(f"the account cannot be read: {look.blind}")
+        if blind_s >= self.options.blind_s:
+            self._end("UNKNOWN", None, look.blind)
+        wait_s = BLIND_WAITS_S[min(self._blind_waits, len(BLIND_WAITS_S) - 1)]
+        self._blind_waits += 1
+        return wait_s
+
+    def _sees_again(self, now: float) -> None:
+        self._blind_since_s = None
+        self._progress_s, self._waits = now, 0
+        self.tell.step("wait", outcome="clear", detail="the account can be read again")
+
+    def _take_in(self, look: Look, now: float) -> None:
+        """Make items of what is in the scope: all that was there at first, and what rules say of
+        what came later."""
+        scope = self.cause.scope
+        found: list[Held | Working] = [
+            *(p for p in look.positions if scope.holds(p.magic, p.symbol)),
+            *(o for o in look.orders if o.pending and scope.holds(o.magic, o.symbol)),
+        ]
+        fresh = [one for one in found if one.key not in self.rounds.items]
+        if self.ours is None:
+            self.ours = {one.key for one in found}
+            self.write_down("")
+            held = sum(isinstance(one, Held) for one in found)
+            text = f"{held} positions, {len(found) - held} pending orders, equity {look.equity:.2f}"
+            self.tell.step("snapshot", outcome="remaining" if found else "clear", detail=text)
+        if fresh:
+            self.rounds.book.prime(self.calls, {one.symbol for one in fresh})
+        for one in fresh:
+            self._adopt(one, now)
+        for one in found:
+            item = self.rounds.items[one.key]
+            if item.others and self.options.others == "close" and self._may_reclose(now):
+                item.others = False
+
+    def _adopt(self, one: Held | Working, now: float) -> None:
+        item = item_of_position(one) if isinstance(one, Held) else item_of_order(one)
+        self.rounds.items[one.key] = item
+        assert self.ours is not None
+        # A pending order of ours that was filled meanwhile has its position's number.
+        if one.key in self.ours or ("order", one.key[1]) in self.ours:
+            return
+        text = f"{item.kind} {item.ticket} {item.symbol} appeared after the flatten began"
+        if self.options.others == "close" and self._may_reclose(now):
+            self.tell.step("sweep", outcome="remaining", detail=text)
+            return
+        item.others = True
+        self.tell.page(text if self.options.others == "alert" else f"{text}; too many a minute")
+
+    def _may_reclose(self, now: float) -> bool:
+        """Whether one more of what others opened may be ended in this minute."""
+        while self._recloses and now - self._recloses[0] >= MINUTE_S:
+            self._recloses.popleft()
+        if len(self._recloses) >= self.options.recloses_per_minute_max:
+            self.tell.page(
+                f"others keep opening: {len(self._recloses)} were ended within a minute",
+                "find the program or person who trades on this account and stop it",
+            )
+            return False
+        self._recloses.append(now)
+        return True
+
+    def _left(self) -> list[Item]:
+        """What is still there, or may be, apart from what rules leave to others."""
+        return [i for i in self.rounds.items.values() if not i.done and not i.others]
+
+    def _unpark(self) -> None:
+        """A market that shows a new price is open again."""
+        parked = {i.symbol for i in self.rounds.items.values() if i.status == "parked"}
+        asked = [(name, self.calls.submit("symbol_info_tick", name)) for name in sorted(parked)]
+        for name, call in asked:
+            tick = known(call)
+            if tick is not None:
+                self.rounds.quoted(name, tick.time_msc)
+
+    # Ending -----------------------------------------------------------------------------------
+
+    def _sweep(self, look: Look, now: float) -> float:
+        """Nothing is left: look again until it is certain, and then whether it stays so."""
+        if self._flat_s is None:
+            self._flat_s = now
+        if self._sweeps and now < self._swept_s + self.options.sweep_s:
+            return self._swept_s + self.options.sweep_s - now
+        self._sweeps += 1
+        self._swept_s = now
+        unexplained = self._explain()
+        if self._sweeps <= self.options.sweeps:
+            remaining = [i for i in self.rounds.items.values() if i.others and not i.done]
+            self.tell.step(
+                "sweep", outcome="remaining" if remaining else "clear",
+                detail=f"sweep {self._sweeps} of {self.options.sweeps}",
+            )  # fmt: skip
+        if self._sweeps >= self.options.sweeps:
+            self._verified(look, now, unexplained)
+        return self.options.sweep_s
+
+    def _verified(self, look: Look, now: float, unexplained: list[Item]) -> None:
+        if unexplained and self._flat_s is not None and now < self._flat_s + DEALS_S:
+            return
+        others = any(i.others and not i.done for i in self.rounds.items.values())
+        if unexplained:
+            tickets = ", ".join(str(item.ticket) for item in unexplained[:5])
+            self._end("UNKNOWN", look, f"no deals account for the end of {tickets}")
+        else:
+            self._end("FLAT_EXCEPT" if others else "FLAT", look)
+
+    def _explain(self) -> list[Item]:
+        """Ask deals for each position that is gone; those they do not account for."""
+        gone = [
+            item for item in self.rounds.items.values()
+            if item.kind == "position" and item.done and not item.explained
+        ]  # fmt: skip
+        asked = [
+            (item, self.calls.submit("history_deals_get", position=item.identifier))
+            for item in gone
+        ]
+        for item, call in asked:
+            deals = known(call)
+            if deals is None:
+                continue
+            total = sum_deals(deals)
+            item.explained = total.explains_end_of(item.volume_lots)
+            item.price_closed = total.price_closed or item.price_closed
+        return [item for item in gone if not item.explained]
+
+    def _hopeless(self, left: list[Item], now: float) -> bool:
+        """Whether waiting here makes no sense: all markets are closed, or nothing moves."""
+        if all(item.status == "parked" for item in left):
+            return True
+        return now >= self._progress_s + self.options.patience_s
+
+    def _wait_s(self, now: float) -> float:
+        settle_s = SETTLE_WAITS_S[min(self._waits, len(SETTLE_WAITS_S) - 1)]
+        self._waits += 1
+        due_s = self.rounds.next_due_s()
+        if due_s is None or due_s <= now:
+            return settle_s
+        return min(max(due_s - now, 0.001), 0.5)
+
+    def _end(self, state: State, look: Look | None, detail: str = "") -> None:
+        """Tell how it stands, unless that is told already."""
+        if look is not None:
+            self._explain()
+        items = list(self.rounds.items.values())
+        scope = self.cause.scope
+        outcomes = tuple(item.outcome() for item in items[:OUTCOMES_MAX])
+        was = self.ended
+        if was is not None and was.state == state and was.outcomes == outcomes:
+            return
+        flat_ms = None
+        if state == "FLAT" and self._flat_s is not None:
+            flat_ms = self._late_ms + (self._flat_s - self._begun_s) * 1000
+            if was is not None and was.breach_to_flat_ms is not None:
+                flat_ms = was.breach_to_flat_ms
+        held = working = None
+        if look is not None:
+            held = sum(scope.holds(p.magic, p.symbol) for p in look.positions)
+            working = sum(scope.holds(o.magic, o.symbol) for o in look.orders)
+        self.ended = FlattenEnded(
+            event_time_ms=self.wall_ms(), login=self.login, terminal=self.terminal,
+            flatten_id=self.cause.flatten_id, state=state, scope=str(scope),
+            reason=self.cause.reason, by=self.cause.by, outcomes=outcomes, positions=held,
+            orders=working, requests=self.rounds.requests, breach_to_flat_ms=flat_ms,
+            verified_ms=self._late_ms + (self.clock() - self._begun_s) * 1000,
+        )  # fmt: skip
+        self.journal.emit(self.ended)
+        self.write_down(state)
+        if state == "UNKNOWN":
+            self.tell.page(f"the outcome is UNKNOWN: {detail or 'see the tickets'}")
+        elif state == "FLAT_EXCEPT":
+            left = [o for o in outcomes if o.outcome not in ("closed", "cancelled")]
+            names = ", ".join(f"{o.ticket} {o.symbol} ({o.outcome})" for o in left[:5])
+            self.tell.page(f"not flat, {len(left)} remain: {names}")
+
+    def _resume(self, intent: Intent, now: float) -> None:
+        """Take up a request of an earlier process; without an outcome it may have done anything."""
+        for kind, number, ticket, lots in intent.request.get("legs", ()):
+            key: Key = ("order" if kind == "order" else "position", int(number))
+            item = self.rounds.items.get(key)
+            if item is None:
+                price = float(intent.request.get("price", 0.0))
+                item = Item(key[0], int(ticket), int(number), intent.symbol, float(lots), price)
+                self.rounds.items[key] = item
+            item.requests += 1
+            if intent.outcome is None:
+                known_before = item.sent.intents if item.sent is not None else ()
+                item.sent = Sent((*known_before, intent.id), float(lots), now, QUIET_S)

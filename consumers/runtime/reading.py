@@ -22,6 +22,14 @@ LOW_SHARE = 0.1
 """Of a batch, kept for lower lanes while higher ones are full, so that low never starves."""
 
 
+class _Given(NamedTuple):
+    """The last batch in the log's order: where it began, what it held, where it would end."""
+
+    after: dict[Stream, EntryId]
+    entries: list[Entry]
+    ends: dict[Stream, EntryId]
+
+
 class _Ahead(NamedTuple):
     """What was asked for while the former batch was handled."""
 
@@ -53,6 +61,7 @@ class Reading:
         self._urgent = [stream for stream in inputs if stream.lane <= Lane.HIGH]
         self._patient = [stream for stream in inputs if stream.lane > Lane.HIGH]
         self._count = entries_max
+        self._last: _Given | None = None
         self._ahead: _Ahead | None = None
         self._bytes_aim = BATCH_BYTES_AIM if order is Order.LOG else BATCH_BYTES_AIM // 4
         self.reached: dict[Stream, EntryId] = {}
@@ -71,31 +80,73 @@ class Reading:
         """Sleep until something may be there."""
         self._log.read(after, count_max=1, block_ms=block_ms)
 
+    def forget(self) -> None:
+        """Read anew what was read or asked for already: it may lie for long."""
+        self._last = None
+        self._drop_ahead()
+
     def _by_log(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
-        count = self._count
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.after == after:
-            count, found = ahead.count_max, ahead.asked.take()
+        """What a commit had no room for comes first; where it is less than one commit took, with
+        what follows."""
+        rest, taken = self._rest(after)
+        if not rest or (self._ahead is not None and len(rest) < taken):
+            return self._more(after, rest)
+        return self._give(after, rest).entries
+
+    def _rest(self, after: Mapping[Stream, EntryId]) -> tuple[list[Entry], int]:
+        """What is left of the last batch where it was cut, and how many were taken of it.
+
+        Nothing when it was taken whole, or not at all, or when offsets were set elsewhere.
+        """
+        last, self._last = self._last, None
+        if last is None or after in (last.ends, last.after):
+            return [], 0
+        taken = 0
+        for entry in last.entries:
+            if entry.id > after[entry.stream]:
+                break
+            taken += 1
+        if _ends(last.after, last.entries[:taken]) != after:
+            return [], 0
+        return last.entries[taken:], taken
+
+    def _more(self, after: Mapping[Stream, EntryId], rest: list[Entry]) -> list[Entry]:
+        """The rest and what follows it, in one order."""
+        begin, count = _ends(after, rest), self._count
+        ahead = self._ahead
+        if ahead is not None and ahead.after == begin:
+            self._ahead, count = None, ahead.count_max
+            found = ahead.asked.take()
             self._learn(found, count)
         else:
-            if ahead is not None:
-                ahead.asked.drop()
-            found = self._read(after, after, count)
+            self._drop_ahead()
+            found = self._read(begin, begin, count)
         entries = in_log_order(found, count)
+        if rest:
+            entries = sorted([*rest, *entries], key=attrgetter("id", "stream"))
+        given = self._give(after, entries)
         if any(len(each) >= count for each in found.values()):
-            self._read_ahead(after, entries)
-        return entries
+            self._read_ahead(given.ends)
+        return given.entries
 
-    def _read_ahead(self, after: Mapping[Stream, EntryId], entries: Sequence[Entry]) -> None:
+    def _give(self, after: Mapping[Stream, EntryId], entries: list[Entry]) -> _Given:
+        self._last = _Given(dict(after), entries, _ends(after, entries))
+        return self._last
+
+    def _read_ahead(self, ends: dict[Stream, EntryId]) -> None:
         """Much lies ahead: ask for it now, so that the log works while these are handled.
 
         In the log's order nothing can be missed by asking early: what is appended later has
-        later ids. Where the batch ends elsewhere in the end, the reply is not used.
+        later ids. Where offsets are set elsewhere meanwhile, the reply is not used.
         """
         if isinstance(self._log, ReadsAhead):
-            ends = {**after, **{stream: entry.id for stream, (entry, _) in tally(entries).items()}}
             asked = self._log.read_ahead(ends, count_max=self._count)
             self._ahead = _Ahead(ends, self._count, asked) if asked is not None else None
+
+    def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.asked.drop()
 
     def _by_priority(self, after: Mapping[Stream, EntryId]) -> list[Entry]:
         """What is critical comes alone and is committed at once, in every second batch at most.
@@ -153,6 +204,11 @@ def tally(entries: Iterable[Entry]) -> dict[Stream, tuple[Entry, int]]:
         before = counts[stream][1] if stream in counts else 0
         counts[stream] = of_run[-1], before + len(of_run)
     return counts
+
+
+def _ends(after: Mapping[Stream, EntryId], entries: Iterable[Entry]) -> dict[Stream, EntryId]:
+    """Where to read on behind some entries."""
+    return {**after, **{stream: entry.id for stream, (entry, _) in tally(entries).items()}}
 
 
 def in_log_order(found: Mapping[Stream, list[Entry]], count: int) -> list[Entry]:

@@ -107,6 +107,7 @@ class TaskRun:
         if asked is not None:
             return self._carry_out(asked)
         if self.halted:
+            self._reading.forget()
             return Step(halted=self.halted)
         entries = self._reading.batch(self.ends)
         if not entries:

@@ -60,6 +60,8 @@ LAZY: dict[str, tuple[str, str]] = {
         "consumers.replay.why_cli:why_command",
         "Show what led to an entry, and what followed.",
     ),
+    "risk check": ("events.rules.files.cli:check", "Check a rule file: ok, or line and reason."),
+    "risk packs": ("events.rules.files.cli:packs", "Rule packs of prop-firm styles."),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
     "groups list": ("events.groups.cli:list_groups", "Who reads the log, how far, and who lives."),
     "groups remove": ("events.groups.cli:remove_group", "Remove a group for good."),
@@ -128,6 +130,12 @@ class DlqGroup(LazyGroup):
     prefix = "dlq "
 
 
+class RiskGroup(LazyGroup):
+    """`bridgectl risk ...`"""
+
+    prefix = "risk "
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -160,6 +168,11 @@ def groups() -> None:
 @cli.group(cls=DlqGroup)
 def dlq() -> None:
     """Dead letters: entries that a group could not bear."""
+
+
+@cli.group(cls=RiskGroup)
+def risk() -> None:
+    """Risk: limits, what losses are measured from, what other rules would have done."""
 
 
 @cli.group(cls=TerminalGroup)

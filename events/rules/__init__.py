@@ -5,6 +5,8 @@ Used by the guard, by group risk, by what-if and by backtests, so that they cann
 
 from events.rules.checking import Check, check_reading
 from events.rules.figures import FIGURES, Direction, Figure, Subject, Unit, figure_key
+from events.rules.files import PACKS, BadRules, load_rules, pack_names, rules_of_settings
+from events.rules.goals import Progress, progress
 from events.rules.judging import (
     Floor,
     Standing,
@@ -34,14 +36,17 @@ from events.rules.model import (
 from events.rules.reading import BalanceOperation, Reading
 from events.rules.references import References, advance, balance_at, with_set
 from events.rules.resets import TradingDay, reset_of_clock, trading_day
+from events.rules.sizing import LotFacts, largest_lot, lot_facts
 from events.rules.trips import Decision, Trips
 from events.rules.watching import Look, Watched, figures_of, look
 from events.rules.windows import Span, WindowNow, spans, windows_at
 
 __all__ = [
     "FIGURES",
+    "PACKS",
     "Account",
     "Action",
+    "BadRules",
     "BalanceOperation",
     "Basis",
     "Check",
@@ -56,7 +61,9 @@ __all__ = [
     "Limit",
     "Lock",
     "Look",
+    "LotFacts",
     "Moment",
+    "Progress",
     "Reading",
     "Reduce",
     "References",
@@ -79,9 +86,15 @@ __all__ = [
     "floors",
     "headroom",
     "judge",
+    "largest_lot",
+    "load_rules",
     "look",
+    "lot_facts",
     "needs",
+    "pack_names",
+    "progress",
     "reset_of_clock",
+    "rules_of_settings",
     "spans",
     "standings",
     "trading_day",

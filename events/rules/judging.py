@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from events.rules.figures import Direction
+from events.rules.goals import figure_value
 from events.rules.model import ACT_SHARE, WARN_SHARE, Action, Basis, Limit, Lock, Rules
 from events.rules.references import (
     BEST_RESET,
@@ -289,7 +290,7 @@ def _values(
     elif limit.key in figures:
         yield limit.key, figures[limit.key]
     else:
-        yield limit.key, goal_value(limit.figure, references, figures)
+        yield limit.key, figure_value(limit.figure, references, figures)
 
 
 def _loss(
@@ -309,28 +310,6 @@ def _loss(
     return reference - (equity - (figures.get("cost_of_closing") or 0.0))
 
 
-def goal_value(
-    figure: str, references: References, figures: Mapping[str, float | None]
-) -> float | None:
-    """Figures that follow from references and the account; None: unknown."""
-    if figures.get(figure) is not None:
-        return figures[figure]
-    balance, equity = figures.get("balance"), figures.get("equity")
-    today = None if balance is None else balance - references.day_balance
-    if figure == "profit":
-        return None if balance is None else balance - references.absolute
-    if figure == "profit_equity":
-        return None if equity is None else equity - references.absolute
-    if figure == "day_profit":
-        return today
-    if figure == "trading_days":
-        return float(references.days_traded)
-    if figure == "best_day_share_percent" and today is not None:
-        won = references.days_won + max(0.0, today)
-        return max(references.best_day, today) / won * 100 if won > 0 else None
-    return None
-
-
 def _standing(
     limit: Limit,
     key: str,
@@ -342,10 +321,12 @@ def _standing(
 ) -> Standing:
     at = levels(limit, references, rules, figures)
     if value is None or not math.isfinite(value):
-        return Standing(limit.name, key, "unknown", None, at.warn, at.act, None)
+        nothing = limit.figure == "margin_level_percent" and figures.get("positions_open") == 0
+        level: Level = "ok" if nothing else "unknown"  # without positions there is no margin
+        return Standing(limit.name, key, level, None, at.warn, at.act, None)
     sign = 1 if limit.definition.direction == Direction.ABOVE else -1
     left = sign * (at.act - value)
-    level: Level = "ok"
+    level = "ok"
     if left <= EPSILON:
         level = "act"
     elif sign * (at.warn - value) <= EPSILON:

@@ -248,11 +248,10 @@ class _Step:
         assert trip.seen_ms is not None
         if self.limit.hard:
             return again
-        lasted = self.now_ms - trip.seen_ms
+        enough = self.now_ms - trip.seen_ms >= self.suspect_ms
         if self.check.trusted and trip.trusted_ms is not None:
-            lasted = max(lasted + self.confirm_ms - self.suspect_ms, self.now_ms - trip.trusted_ms)
-            return lasted >= self.confirm_ms and (again or not self.confirm_ms)
-        return again and lasted >= self.suspect_ms
+            enough = enough or self.now_ms - trip.trusted_ms >= self.confirm_ms
+        return enough and (again or not self.confirm_ms)
 
     def _warn(self, trip: Trip, verdict: Verdict, decisions: list[Decision]) -> Trip:
         if trip.warned or trip.acted_ms is not None:

@@ -27,7 +27,6 @@ from producers.terminals.interface import (
     CALLS,
     CALLS_HOST,
     CALLS_TRADE,
-    AttachRefused,
     NotSent,
     Priority,
     Reply,
@@ -40,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 CLOSE_JOIN_S = 30.0
 IN_FLIGHT_NEAR = 2
+EMERGENCY_BACKOFF_S = 1.0
+"""While an emergency waits, a host that failed is followed by another at once, then so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +246,11 @@ class HostClient:
             wait_s = self._limits.backoff_s[
                 min(max(failures - 1, 0), len(self._limits.backoff_s) - 1)
             ]
-            wait_s = max(wait_s, getattr(ended.refusal, "retry_after_s", 0.0))
+            least_s = getattr(ended.refusal, "retry_after_s", 0.0)
+            in_emergency_s = max(least_s, 0.0 if failures <= 1 else EMERGENCY_BACKOFF_S)
+            wait_s = max(wait_s, least_s)
             self._set_state("down")
-            self._sleep(wait_s)
+            self._sleep(wait_s, in_emergency_s=in_emergency_s)
         self._dispatcher.refuse(NotSent(f"the client of {self.name} is closed"))
         self._set_state("closed")
 
@@ -297,17 +300,18 @@ class HostClient:
             self._restarts += 1
             self._emergency_kills += ended.for_emergency
 
-    def _backoff_s(self, failures: int, refusal: TerminalLost | None) -> float:
-        waits = self._limits.backoff_s
-        wait_s = waits[min(max(failures - 1, 0), len(waits) - 1)]
-        if isinstance(refusal, AttachRefused):
-            return max(wait_s, refusal.retry_after_s)
-        return wait_s
+    def _emergency_waits(self) -> bool:
+        """Whether somebody in an emergency needs the next host at once."""
+        with self._dispatcher.changed:
+            return bool(self._flight.queue_length()[Priority.EMERGENCY.name.lower()])
 
-    def _sleep(self, wait_s: float) -> None:
+    def _sleep(self, wait_s: float, *, in_emergency_s: float) -> None:
         """Wait before the next host; callers are still told when they waited too long."""
-        due = self._clock() + wait_s
-        while not self._closing and self._clock() < due:
+        begun = self._clock()
+        while not self._closing:
+            due = begun + (min(wait_s, in_emergency_s) if self._emergency_waits() else wait_s)
+            if self._clock() >= due:
+                return
             self._dispatcher.give_up_late()
             with self._dispatcher.changed:
                 if not self._closing:

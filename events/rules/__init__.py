@@ -6,7 +6,7 @@ Used by the guard, by group risk, by what-if and by backtests, so that they cann
 from events.rules.checking import Check, check_reading
 from events.rules.figures import FIGURES, Direction, Figure, Subject, Unit, figure_key
 from events.rules.files import PACKS, BadRules, load_rules, pack_names, rules_of_settings
-from events.rules.goals import Progress, progress
+from events.rules.goals import Progress, goal_value, progress
 from events.rules.judging import (
     Floor,
     Standing,
@@ -84,6 +84,7 @@ __all__ = [
     "figure_key",
     "figures_of",
     "floors",
+    "goal_value",
     "headroom",
     "judge",
     "largest_lot",

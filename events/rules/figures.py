@@ -88,6 +88,7 @@ _ALL = (
     Figure("margin_free", _MONEY, _BELOW, "Equity minus margin.", guard=True),
     Figure("margin_level_percent", _PERCENT, _BELOW,
            "Equity as a share of margin; unknown without positions.", guard=True),
+    Figure("stop_out_distance", _MONEY, _BELOW, "Equity left until the broker's stop-out."),
     Figure("cost_of_closing", _MONEY, _ABOVE, "Spread, uncharged commission and slippage of "
            "closing everything now."),
     Figure("positions_open", Unit.COUNT, _ABOVE, "Open positions.", guard=True),
@@ -129,7 +130,7 @@ _ALL = (
     Figure("day_profit", _MONEY, _ABOVE, "Balance minus balance at the reset, without operations.",
            guard=True),
     Figure("best_day_share_percent", _PERCENT, _ABOVE, "Profit of the best day as a share of the "
-           "profit of all days that won.", guard=True),
+           "total profit; unknown without one.", guard=True),
     Figure("trading_days", Unit.COUNT, _ABOVE, "Days on which a position was opened.", guard=True),
     # --- of one symbol or currency
     Figure("symbol_lots", _LOTS, _ABOVE, "Gross volume of a symbol.", guard=True, subject=_SYMBOL),

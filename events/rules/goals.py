@@ -38,7 +38,7 @@ def progress(
         found.append(
             Progress(
                 goal=goal.name,
-                value=figure_value(goal.figure, references, figures),
+                value=goal_value(goal.figure, references, figures),
                 at_least=None if goal.at_least is None else goal.at_least * factor,
                 at_most=None if goal.at_most is None else goal.at_most * factor,
             )
@@ -46,7 +46,7 @@ def progress(
     return tuple(found)
 
 
-def figure_value(
+def goal_value(
     figure: str, references: References, figures: Mapping[str, float | None]
 ) -> float | None:
     """Figures that follow from references and the account; None: unknown."""
@@ -62,8 +62,8 @@ def figure_value(
         return today
     if figure == "trading_days":
         return float(references.days_traded)
-    if figure == "best_day_share_percent" and today is not None:
-        won = references.days_won + max(0.0, today)
+    if figure == "best_day_share_percent" and today is not None and balance is not None:
+        won = balance - references.absolute
         return max(references.best_day, today) / won * 100 if won > 0 else None
     return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from events.rules.figures import Direction
-from events.rules.goals import figure_value
+from events.rules.goals import goal_value
 from events.rules.model import ACT_SHARE, WARN_SHARE, Action, Basis, Limit, Lock, Rules
 from events.rules.references import (
     BEST_RESET,
@@ -289,8 +289,10 @@ def _values(
         yield from ((key, value) for key, value in figures.items() if key.startswith(prefix))
     elif limit.key in figures:
         yield limit.key, figures[limit.key]
+    elif limit.subject and figures.get("positions_open") is not None:
+        yield limit.key, 0.0  # nothing of it is held
     else:
-        yield limit.key, figure_value(limit.figure, references, figures)
+        yield limit.key, goal_value(limit.figure, references, figures)
 
 
 def _loss(

@@ -68,8 +68,6 @@ class References(BaseModel):
     traded_today: bool = False
     best_day: float = 0.0
     """Profit of the best day that ended."""
-    days_won: float = 0.0
-    """Sum of the profits of all days that won and ended."""
     held_since_ms: int | None = None
     """Since when the balance shows a jump that looks like an operation nobody told of."""
     waiting: tuple[tuple[int, float], ...] = ()
@@ -311,7 +309,6 @@ def _new_day(known: References, reading: Reading, rules: Rules, *, before: float
             "day_set": None,
             BEST_RESET: max(known.best_reset_balance, at_reset),
             "best_day": max(known.best_day, profit),
-            "days_won": known.days_won + max(0.0, profit),
             "traded_today": False,
             "unknown": tuple(name for name in known.unknown if name not in day_only),
         }

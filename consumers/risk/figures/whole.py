@@ -19,8 +19,8 @@ from consumers.risk.figures.margin import margin_free, margin_level_percent, sto
 from consumers.risk.figures.staleness import spreads_points, tick_ages_s
 from consumers.risk.figures.stops import StopRisk, risk_to_stop
 from consumers.risk.figures.value_at_risk import Returns, deviations, value_at_risk
-from events.rules import FIGURES, Limit, References, Rules, figure_key
-from events.rules.judging import goal_value, reference_of
+from events.rules import FIGURES, Limit, References, Rules, figure_key, goal_value
+from events.rules.judging import reference_of
 from events.trading import Account
 
 Named = dict[str, float | None]

@@ -40,7 +40,9 @@ def retcode_of(server: TradeServer, request: TradeRequest) -> int:
         mt5.TRADE_ACTION_CLOSE_BY: _close_by,
     }
     rule = by_action.get(request.action)
-    return mt5.TRADE_RETCODE_INVALID if rule is None else rule(server, request)
+    if rule is None:
+        return mt5.TRADE_RETCODE_INVALID
+    return _rate(server) or rule(server, request)
 
 
 def position_of(server: TradeServer, request: TradeRequest) -> OpenPosition | None:
@@ -63,6 +65,7 @@ def _deal(server: TradeServer, request: TradeRequest) -> int:
         or _filling(spec, request)
         or _price(server, spec, request)
         or _stops(server, spec, request)
+        or _opening(server, request, closing=closed is not None)
         or _money(server, request, closing=closed is not None)
     )
 
@@ -90,12 +93,13 @@ def _stops_change(server: TradeServer, request: TradeRequest) -> int:
     if (position.stop_loss, position.take_profit) == (request.sl, request.tp):
         return mt5.TRADE_RETCODE_NO_CHANGES
     spec = server.valuer.specs[position.symbol]
-    if not server.market.is_open(spec.name, server.now_ms):
+    if not server.is_open(spec.name):
         return mt5.TRADE_RETCODE_MARKET_CLOSED
     closing = server.valuer.closing_price(spec.name, position.side, server.now_ms)
     if closing is None:
         return mt5.TRADE_RETCODE_PRICE_OFF
-    return _stops_around(spec, position.side, closing, request)
+    frozen = _frozen_position(server, position)
+    return frozen or _stops_around(spec, position.side, closing, request)
 
 
 def _order_change(server: TradeServer, request: TradeRequest) -> int:
@@ -127,7 +131,7 @@ def _close_by(server: TradeServer, request: TradeRequest) -> int:
         return mt5.TRADE_RETCODE_INVALID
     if not server.valuer.specs[first.symbol].order_mode & mt5.SYMBOL_ORDER_CLOSEBY:
         return mt5.TRADE_RETCODE_INVALID_ORDER
-    if not server.market.is_open(first.symbol, server.now_ms):
+    if not server.is_open(first.symbol):
         return mt5.TRADE_RETCODE_MARKET_CLOSED
     return OK
 
@@ -149,26 +153,34 @@ def _closing(server: TradeServer, request: TradeRequest) -> int | None:
         if request.volume > position.volume_lots + _LOTS_DUST:
             return mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME
         older = [p for p in server.ledger.of_symbol(position.symbol) if p.side == position.side]
-        if server.account.fifo_close and older[0] is not position:
+        oldest = min(older, key=lambda held: held.identifier)
+        if server.account.fifo_close and oldest is not position:
             return mt5.TRADE_RETCODE_FIFO_CLOSE
-    return OK
+    if any(
+        server.orders[ticket].position_ticket == position.ticket
+        for _, ticket in server.executions
+        if ticket in server.orders
+    ):
+        return mt5.TRADE_RETCODE_CLOSE_ORDER_EXIST
+    return _frozen_position(server, position)
 
 
 def _tradable(
     server: TradeServer, spec: SymbolSpec, request: TradeRequest, *, closing: bool
 ) -> int:
-    if spec.trade_mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
+    trade_mode = server.conditions.trade_mode(spec.name, server.now_ms, usual=spec.trade_mode)
+    if trade_mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
         return mt5.TRADE_RETCODE_TRADE_DISABLED
     refused = {
         mt5.SYMBOL_TRADE_MODE_LONGONLY: (request.type % 2 == 1, mt5.TRADE_RETCODE_LONG_ONLY),
         mt5.SYMBOL_TRADE_MODE_SHORTONLY: (request.type % 2 == 0, mt5.TRADE_RETCODE_SHORT_ONLY),
         mt5.SYMBOL_TRADE_MODE_CLOSEONLY: (True, mt5.TRADE_RETCODE_CLOSE_ONLY),
-    }.get(spec.trade_mode)
+    }.get(trade_mode)
     if refused is not None and refused[0] and not closing:
         return refused[1]
     if not spec.order_mode & _ORDER_BITS[request.type]:
         return mt5.TRADE_RETCODE_INVALID_ORDER
-    if not server.market.is_open(spec.name, server.now_ms):
+    if not server.is_open(spec.name):
         return mt5.TRADE_RETCODE_MARKET_CLOSED
     if server.valuer.quotes.at(spec.name, server.now_ms) is None:
         return mt5.TRADE_RETCODE_PRICE_OFF
@@ -261,16 +273,54 @@ def _stops_around(spec: SymbolSpec, side: int, reference: float, request: TradeR
     return mt5.TRADE_RETCODE_INVALID_STOPS if bad_stop or bad_target else OK
 
 
-def _money(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
+def _rate(server: TradeServer) -> int:
+    """Whether another request may come in this second."""
+    allowed = server.account.requests_per_s_max
+    if not allowed or len(server.requests) < allowed:
+        return OK
+    soon = server.requests[-allowed]["utc_ms"] > server.now_ms - 1000
+    return mt5.TRADE_RETCODE_TOO_MANY_REQUESTS if soon else OK
+
+
+def _opening(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
+    """How many positions there may be, and whether on both sides of a symbol."""
+    account, ledger = server.account, server.ledger
     if closing:
         return OK
+    hedging = ledger.mode is MarginMode.HEDGING
+    held = ledger.of_symbol(request.symbol)
+    if hedging and account.hedge_prohibited and any(p.side != request.type for p in held):
+        return mt5.TRADE_RETCODE_HEDGE_PROHIBITED
+    adds = hedging or not held
+    if account.limit_positions and adds and len(ledger.positions) >= account.limit_positions:
+        return mt5.TRADE_RETCODE_LIMIT_POSITIONS
+    return OK
+
+
+def _money(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
     quote = server.valuer.quotes.at(request.symbol, server.now_ms)
     assert quote is not None
-    side = request.type
-    price = quote[1 - side]
-    if server.affords(request.symbol, side, request.volume, price):
+    if closing:
+        return _money_of_the_rest(server, request)
+    price = quote[1 - request.type]
+    if server.affords(request.symbol, request.type, request.volume, price):
         return OK
     return mt5.TRADE_RETCODE_NO_MONEY
+
+
+def _money_of_the_rest(server: TradeServer, request: TradeRequest) -> int:
+    """Closing one leg of a hedge uncovers the other: that margin must be there too."""
+    ledger, valuer = server.ledger, server.valuer
+    position = ledger.by_ticket(request.position) if request.position else None
+    if position is None or ledger.mode is not MarginMode.HEDGING:
+        return OK
+    if all(other.side == position.side for other in ledger.of_symbol(position.symbol)):
+        return OK
+    figures = valuer.figures(ledger, server.now_ms)
+    after = valuer.margin_without(ledger, position, request.volume, server.now_ms)
+    if after > figures.margin and after > figures.equity:
+        return mt5.TRADE_RETCODE_NO_MONEY
+    return OK
 
 
 def _expiration(server: TradeServer, request: TradeRequest) -> int:
@@ -278,6 +328,17 @@ def _expiration(server: TradeServer, request: TradeRequest) -> int:
     if timed and request.expiration * 1000 <= server.server_ms:
         return mt5.TRADE_RETCODE_INVALID_EXPIRATION
     return OK
+
+
+def _frozen_position(server: TradeServer, position: OpenPosition) -> int:
+    """A position about to be closed by its stop or target is left alone."""
+    spec = server.valuer.specs.get(position.symbol)
+    closing = server.valuer.closing_price(position.symbol, position.side, server.now_ms)
+    if spec is None or not spec.freeze_level or closing is None:
+        return OK
+    levels = [level for level in (position.stop_loss, position.take_profit) if level]
+    near = any(abs(closing - level) < spec.freeze_level * spec.point for level in levels)
+    return mt5.TRADE_RETCODE_FROZEN if near else OK
 
 
 def _frozen(server: TradeServer, order: BrokerOrder) -> int:

@@ -23,6 +23,7 @@ from events.accounting import (
 from events.accounting.contract import margin_currency
 from events.accounting.conversion import currency_pairs
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.holdings import Holdings
 from producers.terminals.simulated.market.generated import Market
 from producers.terminals.simulated.options import AccountOptions
 from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec
@@ -100,7 +101,7 @@ class Quotes:
 
 
 class Valuer:
-    """Profit, margin and figures of one account."""
+    """Profit, margin and figures of one account; of its one ledger what did not change is kept."""
 
     def __init__(
         self, specs: dict[str, SymbolSpec], quotes: Quotes, account: AccountOptions
@@ -109,6 +110,8 @@ class Valuer:
         self.quotes = quotes
         self._account = account
         self._contracts = {name: contract_of(spec) for name, spec in specs.items()}
+        self._held: tuple[int, Holdings] = (-1, Holdings((), 0.0))
+        self._marked: tuple[int, int, dict[int, tuple[float, float]]] = (-1, 0, {})
         offered = [*specs.values(), *CATALOGUE.values()]
         self._pairs = currency_pairs(
             (spec.name, spec.currency_base, spec.currency_profit)
@@ -182,15 +185,23 @@ class Valuer:
 
     def marks(self, ledger: Ledger, utc_ms: int) -> dict[int, tuple[float, float]]:
         """Current price and profit of every position, by identifier."""
-        marks = {}
+        revision, at_ms, marks = self._marked
+        if (revision, at_ms) == (ledger.revision, utc_ms):
+            return marks
+        marks, digits = {}, self._account.currency_digits
+        prices: dict[tuple[str, int], tuple[float | None, float]] = {}
         for position in ledger.positions.values():
-            price = self.closing_price(position.symbol, position.side, utc_ms)
-            price = position.price_open if price is None else price
-            profit = self.profit(
-                position.symbol, position.side, position.volume_lots,
-                opened=position.price_open, closed=price, utc_ms=utc_ms,
-            )  # fmt: skip
-            marks[position.identifier] = (price, profit)
+            symbol, side = position.symbol, position.side
+            if (symbol, side) not in prices:
+                rate = self.rate(self._contracts[symbol].currency_profit, side, utc_ms)
+                prices[symbol, side] = self.closing_price(symbol, side, utc_ms), rate
+            closing, rate = prices[symbol, side]
+            price = position.price_open if closing is None else closing
+            amount = self._contracts[symbol].profit(
+                side, position.volume_lots, position.price_open, price
+            )
+            marks[position.identifier] = (price, round(float(amount * rate), digits) + 0.0)
+        self._marked = ledger.revision, utc_ms, marks
         return marks
 
     def figures(self, ledger: Ledger, utc_ms: int) -> AccountFigures:
@@ -200,7 +211,7 @@ class Valuer:
         return account_figures(
             balance=ledger.balance,
             credit=ledger.credit,
-            margin=float(self._margin_of(ledger, rates)),
+            margin=float(self._margin_of(self._holdings(ledger), ledger.mode, rates)),
             valuations=self.valuations(ledger, marks),
             digits=self._account.currency_digits,
         )
@@ -221,39 +232,45 @@ class Valuer:
             return series[symbol]
 
         rates = Rates(self._pairs, quote)
-        equity = np.full(len(grid_ms), ledger.balance + ledger.credit)
-        for position in ledger.positions.values():
-            contract, prices = self._contracts[position.symbol], quote(position.symbol)
-            closing = position.price_open if prices is None else prices[position.side]
-            amount = contract.profit(
-                position.side, position.volume_lots, position.price_open, closing
-            )
-            rate = rates.rate(contract.currency_profit, self._account.currency,
-                              side=position.side)  # fmt: skip
-            equity = equity + amount * rate + position.swap
+        held = self._holdings(ledger)
+        equity = np.full(len(grid_ms), ledger.balance + ledger.credit + held.swap)
+        for one in held.sides:
+            contract, prices = self._contracts[one.symbol], quote(one.symbol)
+            closing = one.price_open if prices is None else prices[one.side]
+            amount = contract.profit(one.side, one.volume_lots, one.price_open, closing)
+            rate = rates.rate(contract.currency_profit, self._account.currency, side=one.side)
+            equity = equity + amount * rate
         level = self._account.margin_so_so
         if self._account.margin_so_mode == mt5.ACCOUNT_STOPOUT_MODE_PERCENT:
-            level = self._margin_of(ledger, rates) * level / 100
+            level = self._margin_of(held, ledger.mode, rates) * level / 100
         below = np.flatnonzero(np.broadcast_to(equity <= level, grid_ms.shape))
         return int(below[0]) if len(below) else None
 
-    def _margin_of(self, ledger: Ledger, rates: Rates) -> Any:
+    def margin_without(
+        self, ledger: Ledger, position: OpenPosition, volume_lots: float, utc_ms: int
+    ) -> float:
+        """Margin in account currency after a volume of a position was closed."""
+        rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
+        rest = Holdings.without(ledger, position, volume_lots)
+        return float(self._margin_of(rest, ledger.mode, rates))
+
+    def _holdings(self, ledger: Ledger) -> Holdings:
+        if self._held[0] != ledger.revision:
+            self._held = ledger.revision, Holdings.of_ledger(ledger)
+        return self._held[1]
+
+    def _margin_of(self, held: Holdings, mode: MarginMode, rates: Rates) -> Any:
         total: Any = 0.0
-        by_symbol: dict[str, list[OpenPosition]] = {}
-        for position in ledger.positions.values():
-            by_symbol.setdefault(position.symbol, []).append(position)
-        for symbol, positions in by_symbol.items():
+        currency, leverage = self._account.currency, self._account.leverage
+        for symbol, sides in held.by_symbol().items():
             contract = self._contracts[symbol]
             legs = [
                 Leg(
-                    position.side, position.volume_lots, position.price_open,
-                    rates.rate(contract.currency_margin, self._account.currency,
-                               side=position.side),
+                    one.side, one.volume_lots, one.price_open,
+                    rates.rate(contract.currency_margin, currency, side=one.side),
                 )
-                for position in positions
+                for one in sides
             ]  # fmt: skip
-            total = total + symbol_margin(
-                contract, legs, leverage=self._account.leverage,
-                hedging=ledger.mode is MarginMode.HEDGING,
-            )  # fmt: skip
+            hedging = mode is MarginMode.HEDGING
+            total = total + symbol_margin(contract, legs, leverage=leverage, hedging=hedging)
         return total

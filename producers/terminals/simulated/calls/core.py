@@ -90,6 +90,7 @@ class TerminalCore:
             chosen or tuple(self.specs)[:SELECTED_AT_START], 0
         )
         self.books: set[str] = set()
+        self.last_looks: dict[str, tuple[int, tuple[Any, ...]]] = {}
         self.attached = False
         self.ipc_lost = False
         self._sleep = sleep

@@ -125,8 +125,9 @@ class SymbolCalls(TerminalCore):
     def _symbol_info(self, symbol: str) -> SymbolInfo:
         spec = self.specs[symbol]
         selected = symbol in self.selected_at
+        trade_mode = self.conditions.trade_mode(symbol, self.clock.utc_ms(), usual=spec.trade_mode)
         return SymbolInfo.of(
-            **_facts(spec),
+            **{**_facts(spec), "trade_mode": trade_mode},
             **self._tick_values(spec),
             **(self._prices(spec) if selected else {}),
             select=selected,

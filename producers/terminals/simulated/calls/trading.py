@@ -38,6 +38,8 @@ from producers.terminals.structs import (
 )
 
 Record = TypeVar("Record")
+Shown = TypeVar("Shown", TradePosition, TradeOrder)
+_NEVER_MS = 1 << 62
 _FILTERS: dict[str, type] = {"symbol": str, "group": str, "ticket": int}
 
 
@@ -47,7 +49,10 @@ class TradeCalls(CopyCalls):
     @api(failed=None)
     def positions_total(self, *args: Any, **kwargs: Any) -> int:
         """positions_total() -> int"""
-        return 0 if self._unsynchronised() else len(self.broker.ledger.positions)
+        if self._unsynchronised():
+            return 0
+        stale = self._shown("positions")
+        return len(self.broker.ledger.positions if stale is None else stale)
 
     @api(failed=None)
     def positions_get(self, *args: Any, **kwargs: Any) -> tuple[TradePosition, ...]:
@@ -55,25 +60,17 @@ class TradeCalls(CopyCalls):
         given = named(args, kwargs, _FILTERS)
         if self._unsynchronised():
             return ()
-        server = self.broker
-        chosen = _filtered(
-            server.ledger.positions.values(), given, symbol=lambda p: p.symbol,
-            ticket=lambda p: p.ticket,
-        )  # fmt: skip
-        marks = server.valuer.marks(server.ledger, server.now_ms)
-        return tuple(
-            position_struct(
-                position,
-                price_current=marks[position.identifier][0],
-                profit=marks[position.identifier][1],
-            )
-            for position in chosen
-        )
+        stale = self._shown("positions")
+        shown = self._shows("positions", self._positions()) if stale is None else stale
+        return tuple(_filtered(shown, given, symbol=_symbol_of, ticket=lambda p: p.ticket))
 
     @api(failed=None)
     def orders_total(self, *args: Any, **kwargs: Any) -> int:
         """orders_total() -> int"""
-        return 0 if self._unsynchronised() else len(self.broker.orders)
+        if self._unsynchronised():
+            return 0
+        stale = self._shown("orders")
+        return len(self.broker.orders if stale is None else stale)
 
     @api(failed=None)
     def orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
@@ -81,11 +78,9 @@ class TradeCalls(CopyCalls):
         given = named(args, kwargs, _FILTERS)
         if self._unsynchronised():
             return ()
-        chosen = _filtered(
-            self.broker.orders.values(), given, symbol=lambda o: o.symbol,
-            ticket=lambda o: o.ticket,
-        )  # fmt: skip
-        return tuple(self._order_struct(order) for order in chosen)
+        stale = self._shown("orders")
+        shown = self._shows("orders", self._orders()) if stale is None else stale
+        return tuple(_filtered(shown, given, symbol=_symbol_of, ticket=lambda o: o.ticket))
 
     @api(failed=None)
     def history_orders_total(self, *args: Any, **kwargs: Any) -> int:
@@ -209,6 +204,39 @@ class TradeCalls(CopyCalls):
         now = self.clock.utc_ms()
         return self.feed.resyncing(now) or self.faults.active("empty_account", now) is not None
 
+    def _positions(self) -> tuple[TradePosition, ...]:
+        server = self.broker
+        marks = server.valuer.marks(server.ledger, server.now_ms)
+        return tuple(
+            position_struct(
+                position,
+                price_current=marks[position.identifier][0],
+                profit=marks[position.identifier][1],
+            )
+            for position in server.ledger.positions.values()
+        )
+
+    def _orders(self) -> tuple[TradeOrder, ...]:
+        return tuple(self._order_struct(order) for order in self.broker.orders.values())
+
+    def _shown(self, what: str) -> tuple[Any, ...] | None:
+        """What a stale_book fault shows instead of the account: the last look, while it is young
+        enough."""
+        now = self.clock.utc_ms()
+        fault, last = self.faults.active("stale_book", now), self.last_looks.get(what)
+        if fault is None or last is None or now - last[0] > fault.seconds * 1000:
+            return None
+        return last[1]
+
+    def _shows(self, what: str, rows: tuple[Shown, ...]) -> tuple[Shown, ...]:
+        self.last_looks[what] = (self.clock.utc_ms(), rows)
+        return rows
+
+    def _history_until_ms(self) -> int:
+        """Records of the history are seen up to this server time."""
+        fault = self.faults.active("late_history", self.clock.utc_ms())
+        return _NEVER_MS if fault is None else self.broker.server_ms - int(fault.seconds * 1000)
+
     def _order_struct(self, order: BrokerOrder) -> TradeOrder:
         server = self.broker
         quote = server.valuer.quotes.at(order.symbol, server.now_ms)
@@ -226,7 +254,11 @@ class TradeCalls(CopyCalls):
         return date_at(args, 0, pc_zone=zone), date_at(args, 1, pc_zone=zone)
 
     def _done_orders(self, args: tuple[Any, ...], given: dict[str, Any]) -> list[BrokerOrder]:
-        done = sorted(self.broker.orders_done, key=lambda o: (o.time_setup_ms, o.ticket))
+        until_ms = self._history_until_ms()
+        done = sorted(
+            (order for order in self.broker.orders_done if order.time_done_ms <= until_ms),
+            key=lambda o: (o.time_setup_ms, o.ticket),
+        )
         if "ticket" in given:
             return [order for order in done if order.ticket == given["ticket"]]
         if "position" in given:
@@ -236,7 +268,9 @@ class TradeCalls(CopyCalls):
         return _filtered(chosen, given, symbol=lambda order: order.symbol)
 
     def _deals(self, args: tuple[Any, ...], given: dict[str, Any]) -> list[BookedDeal]:
-        deals = self.broker.deals
+        deals, until_ms = self.broker.deals, self._history_until_ms()
+        if until_ms < _NEVER_MS:
+            deals = [deal for deal in deals if deal.time_ms <= until_ms]
         if "ticket" in given:
             return [deal for deal in deals if deal.order == given["ticket"]]
         if "position" in given:
@@ -244,6 +278,11 @@ class TradeCalls(CopyCalls):
         low, high = self._span_s(args)
         chosen = [deal for deal in deals if low <= deal.time_ms // 1000 <= high]
         return _filtered(chosen, given, symbol=lambda deal: deal.symbol)
+
+
+def _symbol_of(record: TradePosition | TradeOrder) -> str:
+    symbol: str = record.symbol
+    return symbol
 
 
 def _history_filters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +305,8 @@ def _filtered(
 ) -> list[Record]:
     """Records by symbol, else by ticket, else by group: the first that is given counts."""
     rows = list(records)
+    if not given:
+        return rows
     if "symbol" in given:
         return [row for row in rows if symbol(row) == given["symbol"]]
     if "ticket" in given and ticket is not None:

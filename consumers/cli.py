@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from consumers.groups import (
+    ALERTS,
     PERSIST,
     STRATEGY,
     GroupSpec,
@@ -26,12 +27,17 @@ from consumers.workers.ownership import LEASE_S
 from consumers.workers.supervise import WORKERS_MAX, CrewState
 from consumers.workers.worker import GroupRefused
 from events.log import Log
+from events.notify import BadTarget, target_names, targets_of
 from events.processes import stopped_by_signals
 from events.program_log import program_log_of
 from events.retention import whole_log
 from events.settings import Settings, load
 
 PERSIST_LEASE_S = 30.0
+ALERT_LEASE_S = 120.0
+"""A consumer that delivers may be silent for longer than a batch takes."""
+ALERT_ENTRIES_MAX = 20
+"""So many alerts may be told twice when a process dies while it delivers."""
 THREADS_MAX = 16
 
 
@@ -125,6 +131,7 @@ def consume(
     bridgectl consume --handler my_handlers:BigTicks --set points=50
     bridgectl consume --unordered --handler my_sinks:Webhook --workers 4
     bridgectl consume --group strategy
+    bridgectl consume --group alerts
     bridgectl consume --group persist --until-idle --json
     """
     if handler is None and group in (None, PERSIST):
@@ -136,7 +143,10 @@ def consume(
         return
     settings = load()
     specs = _specs(group, handler, sets, settings)
-    newest = group is not None and group.partition(".")[0] == STRATEGY
+    newest = _is_of(STRATEGY, group)
+    if _is_of(ALERTS, group) and handler is None:
+        unordered, entries_max = True, min(entries_max, ALERT_ENTRIES_MAX)
+        lease_s = lease_s or ALERT_LEASE_S
     choice = RunChoice(
         workers=workers,
         namespaces=names,
@@ -150,11 +160,7 @@ def consume(
     )
     open_log = _redis_log(settings)
     if as_worker is not None:
-        with program_log_of(f"{specs[0].name}-{as_worker}", settings):
-            try:
-                work(specs[0], choice, open_log, settings)
-            except GroupRefused as error:  # starting again would change nothing
-                raise click.UsageError(str(error)) from error
+        _work(as_worker, specs[0], choice, open_log, settings)
         return
     if len(specs) == 1:  # one strategy of several that cannot begin stops no other
         _try_out(specs[0])
@@ -169,6 +175,20 @@ def consume(
     _tell(group, states, as_json=as_json)
 
 
+def _work(
+    number: int, spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log], settings: Settings
+) -> None:
+    with program_log_of(f"{spec.name}-{number}", settings):
+        try:
+            work(spec, choice, open_log, settings)
+        except GroupRefused as error:  # starting again would change nothing
+            raise click.UsageError(str(error)) from error
+
+
+def _is_of(family: str, group: str | None) -> bool:
+    return group is not None and group.partition(".")[0] == family
+
+
 def _specs(
     group: str | None, handler: str | None, sets: tuple[str, ...], settings: Settings
 ) -> list[GroupSpec]:
@@ -180,11 +200,14 @@ def _specs(
         texts[name] = value
     try:
         specs = group_specs(
-            group, handler=handler, parameters=texts, strategies=settings.strategies
-        )
+            group, handler=handler, parameters=texts, strategies=settings.strategies,
+            targets=target_names(settings),
+        )  # fmt: skip
         for spec in specs:
             spec.group()
-    except (UnknownGroup, UnknownHandler) as error:
+        if _is_of(ALERTS, group) and handler is None:
+            targets_of(settings)
+    except (BadTarget, UnknownGroup, UnknownHandler) as error:
         raise click.UsageError(str(error)) from error
     return specs
 

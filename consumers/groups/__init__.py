@@ -2,6 +2,7 @@
 
 from consumers.groups.loading import UnknownHandler, load_handler, with_parameters
 from consumers.groups.registry import (
+    ALERTS,
     PERSIST,
     STRATEGY,
     GroupSpec,
@@ -11,6 +12,7 @@ from consumers.groups.registry import (
 )
 
 __all__ = [
+    "ALERTS",
     "PERSIST",
     "STRATEGY",
     "GroupSpec",

@@ -17,15 +17,22 @@ from consumers.sinks import Sink, SinkGroup
 from consumers.workers.taking import AnyGroup
 from events.log import OPERATOR, SOURCE, checked_name
 
-PERSIST, STRATEGY = "persist", "strategy"
+PERSIST, STRATEGY, ALERTS, WATCH = "persist", "strategy", "alerts", "watch"
 HANDLERS: Mapping[str, tuple[str, str]] = {
     "risk": ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
     "trades": ("consumers.trades:TradesHandler", "trades from deals and the book"),
+    "analytics": (
+        "consumers.analytics:AnalyticsHandler",
+        "profit, cost, slippage and spread by hour, symbol and strategy, from trades and ticks",
+    ),
+    WATCH: ("consumers.alerts:WatchHandler", "finds what a human should know of"),
 }
 """Group -> (its handler, what it does)."""
+ALERT_SINK = "consumers.alerts:AlertDelivery"
 OTHERS: Mapping[str, str] = {
     PERSIST: "stores every event in PostgreSQL",
     STRATEGY: "runs every strategy in STRATEGIES, each as a group of its own",
+    ALERTS: "delivers alerts to ALERT_WEBHOOK and ALERT_URLS, each as a group of its own",
 }
 
 
@@ -60,6 +67,7 @@ def group_specs(
     handler: str | None = None,
     parameters: Mapping[str, str] | None = None,
     strategies: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> list[GroupSpec]:
     """What to run for `--group NAME`, `--handler module:Class`, or both.
 
@@ -71,6 +79,9 @@ def group_specs(
     if name == STRATEGY:
         _no_parameters(texts)
         return _strategies(strategies)
+    if name is not None and name.partition(".")[0] == ALERTS:
+        _no_parameters(texts)
+        return _alerts(name, targets)
     if name is not None and name in HANDLERS:
         return [GroupSpec(name, HANDLERS[name][0], texts)]
     chosen = [spec for spec in _strategies(strategies, needed=False) if spec.name == name]
@@ -82,7 +93,24 @@ def group_specs(
 
 def _no_parameters(texts: Mapping[str, str]) -> None:
     if texts:
-        raise UnknownGroup("--set: strategies run as they are written; use it with --handler")
+        raise UnknownGroup("--set: such groups run as they are written; use it with --handler")
+
+
+def _alerts(name: str, targets: Sequence[str]) -> list[GroupSpec]:
+    """A group for each target, or the one of `alerts.TARGET`."""
+    if not targets:
+        raise UnknownGroup(
+            "no target for alerts is configured: set ALERT_WEBHOOK or ALERT_URLS, then try "
+            "`bridgectl alerts test`"
+        )
+    found = [
+        GroupSpec(checked_name(f"{ALERTS}.{one}"), ALERT_SINK, {"target": one}) for one in targets
+    ]
+    chosen = [spec for spec in found if name in (ALERTS, spec.name)]
+    if not chosen:
+        known = ", ".join(spec.name for spec in found)
+        raise UnknownGroup(f"there is no group {name!r}. Of alerts there is: {known}")
+    return chosen
 
 
 def described() -> str:

@@ -6,9 +6,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from consumers.groups.registry import GroupSpec
+from consumers.groups.registry import WATCH, GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.unordered import Consumer
@@ -100,7 +101,19 @@ def work(
         mirror_s=MIRROR_IDLE_S if choice.until_idle else MIRROR_S,
     )
     make = {"make": _unordered} if choice.unordered else {}
-    run_worker(open_log, spec.group(choice.namespaces), options, settings, **make)
+    with _beside(spec, choice, open_log, settings):
+        run_worker(open_log, spec.group(choice.namespaces), options, settings, **make)
+
+
+def _beside(
+    spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log], settings: Settings
+) -> AbstractContextManager[object]:
+    """What runs in the same process: a clock that notices who is silent, beside `watch`."""
+    if spec.name != WATCH or choice.until_idle:
+        return nullcontext()
+    from consumers.alerts.watchdog import Watchdog
+
+    return Watchdog(open_log, settings, choice.namespaces)
 
 
 def _unordered(log: Log, beat_log: Log, group: AnyGroup, options: WorkerOptions) -> Looping:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from events.analytics import Analytics, SpreadHour
 from events.candles import CandleBatch
 from events.codec import AnyEvent, encode
 from events.log import SOURCE, Lane, Log, NewEntry, Slot
@@ -21,7 +22,16 @@ from events.memory_log import MemoryLog
 from events.operations import GapHealed
 from events.postgres import connect, migrate
 from events.ticks import RATE_DTYPE, TICK_DTYPE, OffsetSource, TickBatch
-from events.trading import Account, Book, Deal, Order, OrderDone, Position
+from events.trading import (
+    Account,
+    Book,
+    Deal,
+    Order,
+    OrderDone,
+    Position,
+    Trade,
+    TradeUpdate,
+)
 from tests.integration.persisting import drain
 from tests.markdown_pages import Block, read_page
 
@@ -68,7 +78,26 @@ def some_of_everything() -> list[AnyEvent]:
     deposit = opened.model_copy(
         update={"ticket": 5, "type": 2, "symbol": "", "position_id": 0, "profit": 500.0}
     )
+    trade = Trade(
+        position_id=9, symbol="EURUSD", side=0, volume_lots=1, price_entry=1.1, price_exit=1.1001,
+        open_time_ms=BASE_MS, close_time_ms=BASE_MS, profit=10.0, commission=-2.5, swap=0, fee=0,
+        closed_by="expert", deals=(3, 4), deals_count=2,
+    )  # fmt: skip
+    half = trade.model_copy(update={"close_time_ms": 0, "profit": 3.0, "closed_by": ""})
     return [
+        TradeUpdate(**common, state="open", trade=half),
+        TradeUpdate(**common, state="closed", trade=trade),
+        TradeUpdate(
+            **common, state="open", trade=half.model_copy(update={"position_id": 11})
+        ),
+        Analytics(
+            event_time_ms=BASE_MS, login=7, symbol="EURUSD", strategy="manual",
+            hour_ms=BASE_MS // 3_600_000 * 3_600_000, trades=1, won=1, net_profit=7.5,
+        ),
+        SpreadHour(
+            event_time_ms=BASE_MS, symbol="EURUSD", hour_ms=BASE_MS // 3_600_000 * 3_600_000,
+            ticks=10, seconds=100.0, mean=1e-4, smallest=1e-4, largest=1e-4, point=1e-5,
+        ),
         ticks(),
         CandleBatch("EURUSD", "M1", candles, OFFSET_S, OffsetSource.LIVE, BASE_MS, BASE_MS),
         Marks(7, marks, BASE_MS, BASE_MS, OFFSET_S, OffsetSource.LIVE),
@@ -131,6 +160,10 @@ def test_the_queries_of_the_page_find_what_is_true(stored_url: str) -> None:
     assert candles[0][4] == bids[-1], "closed with the last one"
     [(_, symbol, trades, gross, costs, net)] = rows("FROM trades")
     assert (symbol, trades, gross, costs, net) == ("EURUSD", 1, 10.0, -2.5, 7.5)
+    [(strategy, count, won, net, *_)] = rows("FROM analytics GROUP BY strategy")
+    assert (strategy, count, won, net) == ("manual", 1, 100, 7.5)
+    [(_, _, mean_points, largest)] = rows("FROM spreads")
+    assert (mean_points, largest) == (pytest.approx(10), 1e-4)
     [deposit] = rows("type >= 2")
     assert deposit[2] == 500.0
     [held] = rows("positions_open p")

@@ -27,7 +27,16 @@ from events.postgres import (
     read_ticks,
 )
 from events.ticks import RATE_DTYPE, TICK_DTYPE, OffsetSource, TickBatch
-from events.trading import Book, Deal, Order, OrderDone, Orders, Position
+from events.trading import (
+    Book,
+    Deal,
+    Order,
+    OrderDone,
+    Orders,
+    Position,
+    Trade,
+    TradeUpdate,
+)
 from tests.integration.persisting import (
     BASE_MS,
     PARTITIONS,
@@ -79,6 +88,7 @@ def every_kind_of_event() -> list[AnyEvent]:
         deal,
         deal.model_copy(update={"ticket": 4, "type": 1, "entry": 1, "profit": 10.0}),
         deal.model_copy(update={"ticket": 5, "type": 2, "symbol": "", "position_id": 0}),
+        *trade_levels(common),
         account(BASE_MS, 1000.0).model_copy(update={"balance": float("nan")}),
         Instrument(
             event_time_ms=BASE_MS, recv_time_ms=BASE_MS, symbol="EURUSD", broker_symbol="EURUSD.x",
@@ -88,6 +98,26 @@ def every_kind_of_event() -> list[AnyEvent]:
         ClockTick(event_time_ms=2**62),
         Command(event_time_ms=BASE_MS, command_id="c1", verb="halt", issued_by="test"),
     ]  # fmt: skip
+
+
+def trade_levels(common: dict[str, Any]) -> list[AnyEvent]:
+    """A trade while it is open and when it is closed, an open one, and one that never was."""
+    trade = Trade(
+        position_id=2**63 + 9, symbol="EURUSD", side=1, volume_lots=1, price_entry=1.1,
+        price_exit=0.0, open_time_ms=BASE_MS, close_time_ms=0, profit=0.0, commission=-1.25,
+        swap=0, fee=0, magic=2**64 - 1, comment="a\0b",
+    )  # fmt: skip
+    closed = trade.model_copy(
+        update={"profit": 10.0, "commission": -2.5, "close_time_ms": BASE_MS + 1}
+    )
+    reversed_ = trade.model_copy(update={"leg": 1, "entry_known": False, "open_time_ms": 0})
+    return [
+        TradeUpdate(**common, state="open", trade=trade),
+        TradeUpdate(**common, state="closed", trade=closed),
+        TradeUpdate(**common, state="open", trade=reversed_, doubt="odd"),
+        TradeUpdate(**common, state="closed", trade=closed.model_copy(update={"leg": 2})),
+        TradeUpdate(**common, state="withdrawn", trade=trade.model_copy(update={"leg": 2})),
+    ]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -119,7 +149,13 @@ def test_every_kind_of_event_comes_back_to_the_byte_and_in_the_views(postgres_ur
             (2**63 + 5, 2**64 - 1, "a\ufffdb")
         ]
         assert rows("SELECT ticket FROM marks") == [(2**63 + 5,)]
-        assert rows("SELECT symbol, net_profit FROM trades") == [("EURUSD", 7.5)]
+        assert rows(
+            "SELECT symbol, position_id, side, net_profit, magic, close_time > open_time"
+            " FROM trades"
+        ) == [("EURUSD", 2**63 + 9, "sell", 7.5, 2**64 - 1, True)]
+        assert rows("SELECT leg, open_time, entry_known, doubt FROM trades_open") == [
+            (1, None, False, "odd")
+        ]
         assert rows("SELECT done, ticket FROM orders ORDER BY done") == [(False, 1), (True, 2)]
         assert rows("SELECT count(*) FROM deals WHERE symbol IS NULL") == [(1,)]
         assert rows("SELECT symbol, digits FROM instruments") == [("EURUSD", 5)]

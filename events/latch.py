@@ -29,6 +29,10 @@ class Latch(Part):
     """until_reset: the guard ends it by itself at `until_ms`. Else only a human does."""
     until_ms: int | None = None
 
+    def over(self, now_ms: int) -> bool:
+        """Whether it has ended by itself."""
+        return self.lock == "until_reset" and self.until_ms is not None and self.until_ms <= now_ms
+
     def stricter_than(self, other: Latch) -> bool:
         """Whether this one lasts where the other would have ended by itself."""
         if other.lock != "until_reset":

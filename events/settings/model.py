@@ -209,6 +209,10 @@ class Settings(AlertSettings):
     )  # fmt: skip
 
     # --- limits (share of balance in percent unless the name says otherwise)
+    risk_rules: OptionalPath = setting(
+        None, "Rule file of the terminals that name none of their own (`rules_file`); see RISK.md.",
+        "a path of a TOML or YAML file",
+    )  # fmt: skip
     risk_max_daily_loss_percent: OptionalFloat = setting(
         None, "Loss of one server day.", "above 0 to 100", gt=0, le=100,
         validation_alias=AliasChoices("RISK_MAX_DAILY_LOSS_PERCENT", "MAX_DAILY_LOSS"),

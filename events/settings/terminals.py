@@ -94,6 +94,8 @@ class TerminalSettings(BaseModel):
     """SHA-256 of the server's certificate, for one that it signed itself."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What only this kind knows: a simulated terminal's seed, a recorded one's files and speed."""
+    rules_file: str = ""
+    """File with the risk rules of this terminal; empty: the general one (RISK_RULES)."""
     rules: dict[str, float] = Field(default_factory=dict)
     """Risk limits of this terminal that replace the general ones, by name."""
 

@@ -1,0 +1,361 @@
+"""The guard of one account: looks at it, latches it, has it closed, and says so.
+
+It needs its terminal host and its journal, nothing else. Everything it says goes into the journal
+and is heard from there (`hear`); whoever tells it something uses `tell`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from threading import Event as Signal
+from threading import RLock, Thread
+from typing import Any, Literal
+
+from events.codec import AnyEvent
+from events.decisions import Command, LimitBreach, ReferenceSet
+from events.guarding import FlattenEnded, GuardState
+from events.latch import Latch, LatchStore, new_latch_id
+from events.log import LogError
+from events.rules import Rules, Verdict
+from producers.guard.commands import (
+    Answer,
+    Via,
+    reduction_of,
+)
+from producers.guard.jobs import Closer, Job, Jobs
+from producers.guard.journal import HeardRow, Journal
+from producers.guard.latching import Latching, StillLatched
+from producers.guard.obeying import obey
+from producers.guard.options import GuardOptions
+from producers.guard.voice import Voice
+from producers.guard.watch.blocks import Block, Blocks
+from producers.guard.watch.watch import Watch
+from producers.terminals.client.order_gate import may_open
+
+logger = logging.getLogger(__name__)
+
+BLOCKS_FACT = "blocks"
+LASTING = frozenset({"command", "stale", "limit"})
+"""Causes of blocks that outlive the process."""
+CALL_THE_DESK = "phone the broker's desk"
+
+
+class Guard:
+    """See the module. Thread-safe; `start` and `stop` once.
+
+    `latches` is where the second copy of the latch lies; set by whoever follows the log.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        closer: Closer,
+        journal: Journal,
+        options: GuardOptions,
+        *,
+        login: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.login, self.options, self.journal = login, options, journal
+        self.latches: LatchStore | None = None
+        self._monotonic, self._wall = monotonic, wall
+        self.watch = watch
+        self.voice = Voice(
+            journal, terminal=options.terminal, now_ms=self.now_ms,
+            log_silent_s=watch.log_silent_s, page=options.page,
+        )  # fmt: skip
+        self.blocks = Blocks()
+        self.blocks.restore(journal.fact(BLOCKS_FACT) or [])
+        self.latching = Latching(
+            journal, login=login, terminal=options.terminal, now_ms=self.now_ms
+        )
+        self.jobs = Jobs(
+            closer,
+            latched=lambda: self.latching.current is not None,
+            on_ended=self._ended,
+            on_failure=self._failed,
+        )
+        self._telling = RLock()
+        self._told: tuple[Any, ...] = ()
+        self._told_at = 0.0
+        self._stopping, self._wake = Signal(), Signal()
+        self._thread = Thread(target=self._run, name="guard", daemon=True)
+        watch.bind(self)
+
+    # --- what others ask
+
+    def gate(self, request: Mapping[str, Any], by_guard: bool) -> str | None:
+        """An OrderGate: closed for whatever may open while latched or blocked."""
+        if by_guard:
+            return None
+        latch = self.latching.current
+        if latch is None:
+            blocks = self.blocks.all()
+            if not blocks:
+                return None
+            why = f"blocked: {blocks[0].reason}"
+        else:
+            why = f"halted: {latch.reason} (bridgectl resume)"
+        if not may_open(request) and self.watch.ends_a_position(request):
+            return None
+        return f"{self.options.terminal} takes no new trades, {why}"
+
+    def tell(self, command: Command, via: Via = "socket") -> Answer:
+        """Obey a command once; the same id again gets the first answer. Raises LogError when it
+        cannot be written down (a latch holds even then)."""
+        with self._telling:
+            known = self.journal.command(command.command_id)
+            if known is not None:
+                return Answer(*known, repeated=True)
+            answer = obey(self, command, via)
+            self.journal.take_command(
+                command.command_id,
+                verb=command.verb,
+                by=command.issued_by,
+                accepted=answer.accepted,
+                text=answer.text,
+            )
+        logger.warning("%s by %s: %s", command.verb, command.issued_by, answer.text)
+        self.say_state()
+        self._wake.set()
+        return answer
+
+    def hear(self, after_row: int, count_max: int = 500) -> list[HeardRow]:
+        """Rows of the journal behind `after_row`."""
+        return self.journal.hear(after_row, count_max)
+
+    def newest_row(self) -> int:
+        """The row of the newest event."""
+        return self.journal.newest_row
+
+    def state(self) -> GuardState:
+        """How it is now."""
+        return self.watch.describe(
+            self.latching.current,
+            self.blocks.all(),
+            closing=self.jobs.running is not None,
+            event_time_ms=self.now_ms(),
+        )
+
+    def set_rules(self, rules: Rules, *, told: AnyEvent | None = None) -> None:
+        """Follow other rules; `told` is what the log is to know of them. Raises LogError."""
+        self.watch.hard.set_rules(rules)
+        if told is not None:
+            self.journal.emit(told)
+        self._wake.set()
+
+    def state_reference(self, stated: ReferenceSet) -> bool:
+        """Take over what a human stated of this account; False when it is not for us (yet)."""
+        return self.watch.state_reference(stated)
+
+    def found_latch(self, latch: Latch) -> None:
+        """The log's copy said it first."""
+        self.voice.alert("critical", "latch", f"latched in the log by {latch.by}: {latch.reason}")
+        self.say_state()
+
+    def wall_ms(self) -> int:
+        """UTC by the computer's clock."""
+        return int(self._wall() * 1000)
+
+    def now_ms(self) -> int:
+        """UTC; of a simulated terminal its own, as of the last look."""
+        if self.options.virtual and self.watch.newest_ms:
+            return self.watch.newest_ms
+        return self.wall_ms()
+
+    def say_state(self) -> None:
+        """Tell how it is, now."""
+        state = self.state()
+        self._told, self._told_at = _shape(state), self._monotonic()
+        self.voice.tell(state)
+
+    # --- life
+
+    def start(self) -> None:
+        """Look from now on. Goes on with a flatten that was cut off."""
+        latch = self.latching.current
+        if latch is not None:
+            self.voice.alert(
+                "critical", "latch", f"still latched since an earlier run: {latch.reason}",
+                cure="bridgectl resume, when you know why",
+            )  # fmt: skip
+        self.jobs.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; a latch and an unfinished flatten wait for the next start. The gate stays as it
+        is. The journal belongs to whoever opened it."""
+        self._stopping.set()
+        self._wake.set()
+        self.jobs.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self.watch.hard.keep()
+        except LogError as error:
+            logger.error("the guard's references are not written down: %s", error)
+        self.voice.tell(self.state().model_copy(update={"state": "stopped"}))
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            begun = self._monotonic()
+            try:
+                latched = self.latching.current is not None
+                self.watch.turn(closing=self.jobs.running is not None, latched=latched)
+                self._end_what_is_due()
+                if _shape(self.state()) != self._told or (
+                    self._monotonic() - self._told_at >= self.options.state_every_s
+                ):
+                    self.say_state()
+            except Exception as error:  # a guard that dies guards nothing
+                logger.exception("the guard's turn failed")
+                self.voice.alert("critical", "guard", f"a turn failed: {error!r}")
+            pause_s = self.watch.pause_s - (self._monotonic() - begun)
+            self._wake.wait(max(0.0, pause_s))
+            self._wake.clear()
+
+    # --- what it does
+
+    def latch(
+        self,
+        reason: str,
+        by: str,
+        *,
+        lock: str = "manual",
+        until_ms: int | None = None,
+        command_id: str = "",
+    ) -> Latch:
+        """No new trades from now on; returns the latch that holds."""
+        ends: Literal["until_reset", "manual"] = (
+            "until_reset" if lock == "until_reset" and until_ms else "manual"
+        )
+        fresh = Latch(
+            login=self.login,
+            latch_id=new_latch_id(),
+            reason=reason,
+            by=by,
+            since_ms=self.now_ms(),
+            command_id=command_id,
+            lock=ends,
+            until_ms=until_ms if ends == "until_reset" else None,
+        )
+        try:
+            return self.latching.set(fresh)
+        except LogError as error:  # it holds in memory; closing must not wait for a disk
+            self.voice.alert("critical", "guard", f"the latch is not on disk: {error}")
+            return fresh
+
+    def block(self, block: Block) -> None:
+        """No new trades while a cause lasts."""
+        if self.blocks.set(block) and block.cause in LASTING:
+            self._keep_blocks()
+
+    def unblock_all(self) -> None:
+        """A human resumes: what commands and limits blocked is free."""
+        for cause in LASTING:
+            self.blocks.end(cause)
+        self._keep_blocks()
+
+    def unblock(self, cause: str) -> bool:
+        """A cause is over; True when it held."""
+        ended = self.blocks.end(cause)
+        if ended and cause in LASTING:
+            self._keep_blocks()
+        return ended
+
+    def free(self) -> None:
+        """The latch is cleared: limits act anew, nothing is kept closed."""
+        self.jobs.forget()
+        self.watch.forget_breaches()
+
+    def breached(self, verdict: Verdict, *, since_ms: int, delay_ms: int) -> None:
+        """A hard limit was reached, and read so twice."""
+        reason = (
+            f"{verdict.limit}: {verdict.key} {verdict.value:.2f}, limit {verdict.threshold:.2f}"
+        )
+        if verdict.action == "flatten":  # first of all the gate
+            self.latch(reason, "guard", lock=verdict.lock, until_ms=verdict.locked_until_ms)
+            self.jobs.add(Job(self.watch.scope_of(verdict), reason, "guard", since_ms))
+        elif verdict.action != "alert":
+            self.block(Block("limit", reason, "guard", verdict.locked_until_ms))
+        if verdict.action == "reduce":
+            command = reduction_of(
+                self.watch.rules.limit(verdict.limit), verdict, login=self.login, now_ms=since_ms
+            )
+            scope = self.watch.scope_of(verdict)
+            self.jobs.add(Job(scope, reason, "guard", since_ms, command.command_id, command))
+        self.voice.tell(
+            LimitBreach(
+                event_time_ms=self.now_ms(),
+                login=self.login,
+                limit=verdict.limit,
+                level="act",
+                action=verdict.action.value,
+                figures=dict(verdict.figures),
+                threshold=verdict.threshold,
+                value=verdict.value,
+                lock=verdict.lock.value,
+                locked_until_ms=verdict.locked_until_ms,
+                delay_ms=delay_ms,
+                detail="hard limit, seen by the guard itself",
+            )
+        )
+        self.voice.alert("critical", "limit_breach", reason)
+        self.say_state()
+
+    def dead_man_tripped(self, reason: str, *, flatten: bool) -> None:
+        """Somebody who should be heard of is silent."""
+        first = all(block.cause != "dead_man" for block in self.blocks.all())
+        self.block(Block("dead_man", f"dead-man switch: {reason.partition(' for ')[0]}", "guard"))
+        self.voice.alert("critical", "dead_man", f"dead-man switch: {reason.partition(' for ')[0]}")
+        if flatten and first:
+            self.latch(f"dead-man switch: {reason}", "guard")
+            self.jobs.add(Job("account", f"dead-man switch: {reason}", "guard", self.wall_ms()))
+
+    def _end_what_is_due(self) -> None:
+        now_ms = self.now_ms()
+        if any(block.cause in LASTING for block in self.blocks.end_due(now_ms)):
+            self._keep_blocks()
+        latch = self.latching.current
+        if latch is None or not latch.over(now_ms) or self.jobs.running is not None:
+            return
+        # A log that is away keeps its copy, which has ended too: it goes when the log is back.
+        try:
+            self.latching.clear(None, by="reset")
+        except StillLatched as error:
+            self.voice.alert("warning", "unlatch", str(error))
+            return
+        self.free()
+        self.voice.resolve("latch", "the lock ended at the reset")
+
+    def _ended(self, ended: FlattenEnded) -> None:
+        if ended.state == "FLAT":
+            self.voice.resolve("flatten", "flat")
+        else:
+            self.voice.alert(
+                "critical", "flatten", f"{ended.state}: {ended.positions} positions and "
+                f"{ended.orders} orders are left ({ended.reason})", cure=CALL_THE_DESK,
+            )  # fmt: skip
+        self._wake.set()
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.voice.alert(
+            "critical", "flatten", f"{what} failed: {error!r}",
+            cure=f"look at the terminal, {CALL_THE_DESK}",
+        )  # fmt: skip
+
+    def _keep_blocks(self) -> None:
+        try:
+            self.journal.set_facts({BLOCKS_FACT: self.blocks.lasting(LASTING) or None})
+        except LogError as error:
+            self.voice.alert("critical", "guard", str(error))
+
+
+def _shape(state: GuardState) -> tuple[Any, ...]:
+    """What of a state is worth telling at once."""
+    silent = state.log_silent_s is not None
+    return (state.state, state.latched, state.latch_id, state.reason, state.blocked_until_ms,
+            state.positions, silent)  # fmt: skip

@@ -1,0 +1,200 @@
+"""Everything of a guard beside one terminal host: made when the account is known, ended in order.
+
+Until then the gate is closed: a guard that does not know its account cannot say that it is free.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import Event as Signal
+from threading import Lock, Thread
+from typing import Any
+
+from events.decisions import Command
+from events.embedded.file_lock import FileLock
+from events.guarding import GuardState
+from events.log import Log, LogError
+from producers.guard.closer import FlattenCloser
+from producers.guard.commands import Answer, Via
+from producers.guard.guard import Guard
+from producers.guard.journal import HeardRow, Journal
+from producers.guard.options import GuardOptions
+from producers.guard.watch.hard_limits import HardLimits
+from producers.guard.watch.watch import Watch
+from producers.guard.ways.following import LogFollower
+from producers.guard.ways.rules_file import RulesSource, RulesWatcher
+from producers.guard.ways.socket_server import GuardSocket
+from producers.terminals.client import HostClient
+from producers.terminals.client.order_gate import GuardsWay, may_open
+from producers.terminals.interface import Priority, TerminalLost
+
+logger = logging.getLogger(__name__)
+
+LOGIN_WITHIN_S = 5.0
+LOGIN_AGAIN_S = 0.5
+LOCK_FILE = "lock"
+CLOSED = "the guard does not know its account yet"
+
+
+class GuardHeld(Exception):
+    """Another guard watches this terminal already. The message names it."""
+
+
+class GuardKeeper:
+    """Owns guard, journal, socket, follower and lock of one terminal. `start`, `stop` once.
+
+    `open_log` None: no log of its own (a terminal server; the bridge relays). `rules` None: the
+    rules that were kept from before.
+    """
+
+    def __init__(
+        self,
+        client: HostClient,
+        options: GuardOptions,
+        *,
+        open_log: Callable[[], Log] | None = None,
+        namespace: str = "",
+        rules: RulesSource | None = None,
+        far: bool = False,
+        locked: bool = True,
+    ) -> None:
+        """`locked`: hold the terminal's lock, so that no second guard runs. Raises GuardHeld."""
+        self.options = options
+        self._client, self._open_log, self._namespace = client, open_log, namespace
+        self._rules, self._far = rules, far
+        self._lock = FileLock(options.folder / LOCK_FILE)
+        if locked and not self._lock.acquire():
+            raise GuardHeld(
+                f"another guard watches {options.terminal} (lock {options.folder / LOCK_FILE}): "
+                "stop the program it runs in first"
+            )
+        self._made = Lock()
+        self.guard: Guard | None = None
+        self._journal: Journal | None = None
+        self._stops: list[Callable[[], None]] = []
+        self._stopping, self.known = Signal(), Signal()
+        """`known` is set when the account is, and the guard looks at it."""
+        self._finder = Thread(target=self._find, name="guard-finder", daemon=True)
+        client.order_gate = self._gate
+
+    def start(self) -> None:
+        """Guard from now on; returns at once. Raises OSError (no socket), JournalUnusable."""
+        socket = GuardSocket(self, self.options.folder, on_beat=self._beat)
+        socket.start()
+        self._stops.append(socket.close)
+        login = self.options.login or self._login_before()
+        if login is not None:
+            self._make(login)
+        else:
+            self._finder.start()
+
+    def stop(self) -> None:
+        """End everything but the client; the gate stays closed for whoever opens something."""
+        self._stopping.set()
+        if self._finder.is_alive():
+            self._finder.join()
+        for stop in reversed(self._stops):
+            stop()
+        self._stops.clear()
+        if self._journal is not None:
+            self._journal.close()
+        self._lock.release()
+
+    def tell(self, command: Command, via: Via = "socket") -> Answer:
+        """See Guard.tell."""
+        guard = self.guard
+        if guard is None:
+            return Answer(False, f"{CLOSED}: no new trades until then, nothing can be closed yet")
+        return guard.tell(command, via)
+
+    def hear(self, after_row: int, count_max: int = 500) -> list[HeardRow]:
+        """See Guard.hear; nothing before the account is known."""
+        return [] if self.guard is None else self.guard.hear(after_row, count_max)
+
+    def state(self) -> GuardState | None:
+        """None before the account is known."""
+        return None if self.guard is None else self.guard.state()
+
+    def newest_row(self) -> int:
+        """The row of the newest event."""
+        return 0 if self.guard is None else self.guard.newest_row()
+
+    def identity(self) -> str:
+        """Names the journal whose rows are heard; empty before the account is known."""
+        return "" if self._journal is None or self.guard is None else self._journal.id
+
+    def heard_log(self) -> None:
+        """Somebody who follows the log for us says that it answers."""
+        if self.guard is not None:
+            self.guard.watch.heard_log()
+
+    def _gate(self, request: Mapping[str, Any], by_guard: bool) -> str | None:
+        guard = self.guard
+        if guard is not None:
+            return guard.gate(request, by_guard)
+        return None if by_guard or not may_open(request) else CLOSED
+
+    def _beat(self) -> None:
+        if self.guard is not None:
+            self.guard.watch.heard_beat()
+
+    def _login_before(self) -> int | None:
+        """The one account that was guarded here before."""
+        logins = [path.stem for path in self.options.folder.glob("*.sqlite")]
+        return int(logins[0]) if len(logins) == 1 and logins[0].isdecimal() else None
+
+    def _find(self) -> None:
+        """Ask the terminal for its account until it says."""
+        while not self._stopping.is_set():
+            try:
+                future = self._client.submit("account_info", priority=Priority.ACCOUNT)
+                reply = future.result(timeout=LOGIN_WITHIN_S)
+                if not reply.unknown and reply.value.login:
+                    self._make(int(reply.value.login))
+                    return
+            except (TerminalLost, FutureTimeout) as error:
+                logger.debug("the account is not known yet: %s", error)
+            except LogError as error:
+                logger.critical("no guard: %s", error)
+            self._stopping.wait(LOGIN_AGAIN_S)
+
+    def _make(self, login: int) -> None:
+        """Raises JournalUnusable."""
+        options = self.options
+        journal = Journal(options.folder / f"{login}.sqlite")
+        client = GuardsWay(self._client)
+        watch = Watch(
+            client,
+            HardLimits(journal, login=login),
+            login=login,
+            terminal=options.terminal,
+            heartbeat_file=options.heartbeat,
+            look_within_s=options.look_within_s,
+            poll_s=options.poll_s,
+            idle_s=options.idle_s,
+        )
+        closer = FlattenCloser(
+            client, journal, login=login, terminal=options.terminal, magic=options.magic,
+            rules=lambda: watch.rules.guard, on_page=self._page, far=self._far,
+        )  # fmt: skip
+        guard = Guard(watch, closer, journal, options, login=login)
+        with self._made:
+            self._journal, self.guard = journal, guard
+            if self._rules is not None:
+                watcher = RulesWatcher(guard, self._rules)
+                watcher.start()
+                self._stops.append(watcher.stop)
+            guard.start()
+            self._stops.append(guard.stop)
+            if self._open_log is not None:
+                follower = LogFollower(guard, self._open_log, namespace=self._namespace)
+                follower.start()
+                self._stops.append(follower.stop)
+        self.known.set()
+
+    def _page(self, text: str, cure: str) -> None:
+        """A page of the closing machine is in the journal already; it goes past a dead log."""
+        if self.guard is not None:
+            self.guard.voice.page(text, cure)

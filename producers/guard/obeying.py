@@ -1,0 +1,81 @@
+"""Carrying a command out, once it was judged: what the guard does, and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from events.decisions import Command
+from producers.guard.commands import Answer, Via, judge_command, reason_of, scope_of
+from producers.guard.jobs import Job
+from producers.guard.latching import StillLatched
+from producers.guard.watch.blocks import Block
+
+if TYPE_CHECKING:  # it is handed in
+    from producers.guard.guard import Guard
+
+RESUME_STOP_S = 20.0
+"""How long a resume waits for a flatten that it stops."""
+
+
+def obey(guard: Guard, command: Command, via: Via) -> Answer:
+    """Do what a command asks, or say why not."""
+    # Group risk draws expiry from the terminal's clock, people from the computer's.
+    now_ms = guard.now_ms() if via == "risk" else guard.wall_ms()
+    judged = judge_command(command, login=guard.login, via=via, now_ms=now_ms)
+    if judged.what == "refuse":
+        return Answer(False, judged.text)
+    reason, by = reason_of(command), command.issued_by
+    if judged.what == "stale":
+        guard.block(Block("stale", f"{judged.text}: {reason}", by))
+        guard.voice.alert(
+            "critical", "stale_command", f"{judged.text}; new trades are blocked: {reason}",
+            cure="look at the account; then bridgectl flatten or bridgectl resume",
+        )  # fmt: skip
+        return Answer(False, f"{judged.text}: nothing is closed, new trades are blocked")
+    if command.verb == "resume":
+        return _resume(guard, command)
+    if command.verb == "block":
+        guard.block(Block("command", reason, by, _until_ms(command)))
+        return Answer(True, "new trades are blocked")
+    # What set a command of group risk off lies before it; virtual clocks do not tell.
+    since_ms = guard.wall_ms()
+    if not guard.options.virtual:
+        since_ms = min(command.event_time_ms, since_ms)
+    reducing = command if command.verb == "reduce" else None
+    job = Job(scope_of(command), reason, by, since_ms, command.command_id, reducing)
+    if reducing is not None:
+        return Answer(True, "reducing" if guard.jobs.add(job) else "already closing")
+    latch = guard.latch(
+        reason, by, lock=str(command.arguments.get("lock", "manual")),
+        until_ms=_until_ms(command), command_id=command.command_id,
+    )  # fmt: skip
+    if command.verb == "halt":
+        return Answer(True, f"halted: no new trades on {guard.login} (latch {latch.latch_id})")
+    doing = "closing" if guard.jobs.add(job) else "already closing"
+    return Answer(True, f"latched, {doing}: {job.scope} (latch {latch.latch_id})")
+
+
+def _resume(guard: Guard, command: Command) -> Answer:
+    if guard.jobs.running is not None:
+        if not command.arguments.get("stop_flatten"):
+            return Answer(False, "a flatten runs: wait for its end, or add --stop-flatten")
+        guard.jobs.cancel()
+        if not guard.jobs.wait_idle(RESUME_STOP_S):
+            return Answer(False, "the flatten does not stop yet: try again")
+    try:
+        held = guard.latching.clear(
+            guard.latches, by=command.issued_by, command_id=command.command_id
+        )
+    except StillLatched as error:
+        return Answer(False, str(error))
+    guard.unblock_all()
+    guard.free()
+    guard.voice.resolve("latch", f"resumed by {command.issued_by}")
+    left = [block.reason for block in guard.blocks.all()]
+    text = "trading is free" if held else "there was no latch; trading is free"
+    return Answer(True, text if not left else f"resumed, but still blocked: {'; '.join(left)}")
+
+
+def _until_ms(command: Command) -> int | None:
+    until_ms = command.arguments.get("until_ms")
+    return None if until_ms is None else int(until_ms)

@@ -1,0 +1,82 @@
+"""Why nothing may be opened for a while, without a latch: each cause begins and ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, NamedTuple
+
+BLOCKS_MAX = 32
+
+
+class Block(NamedTuple):
+    """One cause. `until_ms` (UTC) None: until its cause is over, or a human resumes."""
+
+    cause: str
+    reason: str
+    by: str
+    until_ms: int | None = None
+
+
+class Blocks:
+    """The causes that hold now. Thread-safe.
+
+    Those that a command set are kept in the journal by their owner (`lasting`); the others are
+    found again by looking.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._blocks: dict[str, Block] = {}
+
+    def set(self, block: Block) -> bool:
+        """Hold a cause, or renew it; True when something changed."""
+        with self._lock:
+            changed = self._blocks.get(block.cause) != block
+            if changed and len(self._blocks) >= BLOCKS_MAX and block.cause not in self._blocks:
+                return False
+            self._blocks[block.cause] = block
+            return changed
+
+    def end(self, cause: str) -> bool:
+        """A cause is over; True when it held."""
+        with self._lock:
+            return self._blocks.pop(cause, None) is not None
+
+    def end_due(self, now_ms: int) -> tuple[Block, ...]:
+        """Take away those whose time has come."""
+        with self._lock:
+            due = tuple(
+                block
+                for block in self._blocks.values()
+                if block.until_ms is not None and block.until_ms <= now_ms
+            )
+            for block in due:
+                del self._blocks[block.cause]
+            return due
+
+    def all(self) -> tuple[Block, ...]:
+        """Every cause, the one that holds longest first."""
+        with self._lock:
+            return tuple(
+                sorted(
+                    self._blocks.values(),
+                    key=lambda block: (block.until_ms is not None, -(block.until_ms or 0)),
+                )
+            )
+
+    def lasting(self, causes: frozenset[str]) -> list[dict[str, Any]]:
+        """The blocks of some causes as JSON values."""
+        return [block._asdict() for block in self.all() if block.cause in causes]
+
+    def restore(self, rows: list[Mapping[str, Any]]) -> None:
+        """Take over what `lasting` gave. Rows that cannot be read still block."""
+        for row in rows:
+            self.set(
+                Block(
+                    str(row.get("cause", "command")),
+                    str(row.get("reason", "unreadable")),
+                    str(row.get("by", "")),
+                    row.get("until_ms"),
+                )
+            )

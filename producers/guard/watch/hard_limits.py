@@ -1,0 +1,151 @@
+"""The guard's own limits: the hard ones, judged at every look from its own references.
+
+Needs neither log nor database nor consumers. Soft limits are group `risk`'s, which sends commands.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from events.decisions import ReferenceSet
+from events.rules import (
+    BalanceOperation,
+    Reading,
+    References,
+    Rules,
+    Verdict,
+    advance,
+    floors,
+    judge,
+    with_set,
+)
+from producers.guard.journal import Journal
+from producers.guard.watch.figures import figures_of
+from producers.guard.watch.looking import Look
+
+logger = logging.getLogger(__name__)
+
+REFERENCES_FACT, RULES_FACT = "references", "rules"
+KEEP_EVERY_S = 1.0
+"""References are written down so often while they only creep; a crash in between loses less than
+the worst-case bound of the next start adds."""
+
+
+class HardLimits:
+    """Rules and references of one account. For one thread, except `rules` and `floor`."""
+
+    def __init__(self, journal: Journal, *, login: int) -> None:
+        self._journal, self._login = journal, login
+        self.rules = _kept_rules(journal)
+        self._references = _kept_references(journal)
+        self._kept = self._references
+        self._kept_at = 0.0
+        self._identities: frozenset[int] | None = None
+
+    @property
+    def references(self) -> References | None:
+        """What losses are measured from; None before the first reading."""
+        return self._references if self._references and self._references.since_ms else None
+
+    @property
+    def floor(self) -> float | None:
+        """Equity at which a hard limit acts; None: there is none, or nothing was read yet."""
+        known = self.references
+        if known is None:
+            return None
+        hard = [floor.act_equity for floor in floors(self.rules, known) if floor.hard]
+        return max(hard, default=None)
+
+    def set_rules(self, rules: Rules) -> None:
+        """Follow other rules from here on. Raises LogError when they cannot be written down."""
+        self.rules = rules
+        self._journal.set_facts({RULES_FACT: rules.model_dump(mode="json")})
+
+    def state(self, stated: ReferenceSet) -> bool:
+        """Take over what a human stated; False before the first reading."""
+        if self.references is None or stated.login != self._login:
+            return False
+        assert self._references is not None
+        self._references = with_set(self._references, stated)
+        self.keep()
+        return True
+
+    def reading_of(
+        self,
+        look: Look,
+        *,
+        cost_of_closing: float,
+        operations: Mapping[int, float],
+        counts: bool = True,
+    ) -> Reading:
+        """A look in the words of the rules. `operations`: amount by deal ticket. `counts`: what
+        is open from now on counts as seen."""
+        account = look.account
+        identities = (
+            frozenset(int(row.identifier) for row in look.positions)
+            if look.positions is not None
+            else None
+        )
+        opened = 0
+        if identities is not None:
+            opened = len(identities - self._identities) if self._identities is not None else 0
+            self._identities = identities if counts else self._identities
+        return Reading(
+            time_ms=look.utc_ms,
+            login=self._login,
+            equity=None if account is None else float(account.equity),
+            balance=None if account is None else float(account.balance),
+            credit=0.0 if account is None else float(account.credit),
+            floating=None if account is None else float(account.profit),
+            margin=None if account is None else float(account.margin),
+            positions=None if look.positions is None else len(look.positions),
+            cost_of_closing=cost_of_closing,
+            operations=tuple(
+                BalanceOperation(ticket, look.utc_ms, amount)
+                for ticket, amount in operations.items()
+            ),
+            opened=opened,
+            connected=look.connected,
+        )
+
+    def take(self, reading: Reading, *, now: float) -> None:
+        """Move the references on by a usable reading; writes them down now and then."""
+        self._references = advance(self._references, reading, self.rules)
+        if self._references != self._kept and now - self._kept_at >= KEEP_EVERY_S:
+            self._kept_at = now
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the references down. Raises LogError."""
+        if self._references is not None and self._references.since_ms:
+            self._journal.set_facts({REFERENCES_FACT: self._references.model_dump(mode="json")})
+            self._kept = self._references
+
+    def reached(self, look: Look, *, cost_of_closing: float) -> tuple[Verdict, ...]:
+        """Hard limits that act now, as far as the guard knows their figures."""
+        if look.account is None or self.references is None:
+            return ()
+        figures = figures_of(look, cost_of_closing=cost_of_closing)
+        verdicts = judge(self.rules, self.references, figures, now_ms=look.utc_ms)
+        return tuple(one for one in verdicts if one.hard and one.level == "act")
+
+
+def _kept_rules(journal: Journal) -> Rules:
+    """The rules that held last: they hold until others are read."""
+    try:
+        return Rules.model_validate(journal.fact(RULES_FACT) or {})
+    except ValidationError as error:
+        logger.error("the rules in %s cannot be read, none hold: %s", journal.path, error)
+        return Rules()
+
+
+def _kept_references(journal: Journal) -> References | None:
+    found = journal.fact(REFERENCES_FACT)
+    try:
+        return None if found is None else References.model_validate(found)
+    except ValidationError as error:
+        logger.error("the references in %s cannot be read: %s", journal.path, error)
+        return None

@@ -1,0 +1,108 @@
+"""One look at the account by the guard itself: few calls, bounded waiting, None where unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from producers.terminals.interface import Priority, Reply, TerminalClient, TerminalLost
+
+OWN_DEAL_TYPES_FROM = 2
+"""Deal types below are trades (buy, sell); from here on they change the balance alone."""
+DEALS_BACK_S = 86_400
+FAR_S = 2 * 86_400
+"""No server's clock is a day ahead of UTC; asking for what lies ahead costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the terminal answered. Everything is as of one moment, nearly: MetaTrader's answers
+    are not one snapshot."""
+
+    account: Any
+    """AccountInfo, or None when it is unknown."""
+    positions: tuple[Any, ...] | None
+    orders: tuple[Any, ...] | None
+    connected: bool
+    """Whether the terminal has its broker."""
+    utc_ms: int
+    """The host's clock at the answer; 0 when there was none."""
+    trouble: str = ""
+    """Why something is unknown."""
+
+    @property
+    def login(self) -> int | None:
+        return None if self.account is None else int(self.account.login)
+
+
+def look_at(
+    client: TerminalClient, *, priority: Priority, within_s: float, timeout_s: float
+) -> Look:
+    """Ask for terminal, account, positions and orders; never waits longer than `within_s`.
+
+    An EMERGENCY look does not wait behind a read: its client ends a host that is stuck in one.
+    """
+    asked: list[Future[Reply]] = []
+    try:
+        for method in ("terminal_info", "account_info", "positions_get", "orders_get"):
+            asked.append(client.submit(method, priority=priority, timeout_s=timeout_s))
+        replies = [_within(future, within_s) for future in asked]
+    except (TerminalLost, FutureTimeout) as error:
+        for future in asked:
+            future.cancel()
+        return Look(None, None, None, False, 0, trouble=_said(error, within_s))
+    terminal, account, positions, orders = replies
+    unknown = [reply.error for reply in replies if reply.unknown]
+    return Look(
+        account=None if account.unknown else account.value,
+        positions=_rows(positions),
+        orders=_rows(orders),
+        connected=not terminal.unknown and bool(terminal.value.connected),
+        utc_ms=account.utc_ms,
+        trouble=f"the terminal answered {unknown[0][0]} {unknown[0][1]}" if unknown else "",
+    )
+
+
+def operations_since(
+    client: TerminalClient, known: set[int], *, utc_ms: int, within_s: float
+) -> list[tuple[int, float]] | None:
+    """(ticket, amount) of deposits, withdrawals and the like of the last day that are not
+    `known` yet; None when the terminal does not say."""
+    begin_s = utc_ms // 1000 - DEALS_BACK_S
+    future = client.submit(
+        "history_deals_get", begin_s, utc_ms // 1000 + FAR_S, priority=Priority.ACCOUNT
+    )
+    try:
+        reply = _within(future, within_s)
+    except (TerminalLost, FutureTimeout):
+        future.cancel()
+        return None
+    if reply.unknown:
+        return None
+    return [
+        (int(deal.ticket), float(deal.profit + deal.swap + deal.commission + deal.fee))
+        for deal in reply.value
+        if deal.type >= OWN_DEAL_TYPES_FROM and deal.ticket not in known
+    ]
+
+
+def lots_of(positions: Sequence[Any]) -> float:
+    """Volume of all positions, long and short alike."""
+    return float(sum(position.volume for position in positions))
+
+
+def _within(future: Future[Reply], within_s: float) -> Reply:
+    return future.result(timeout=within_s)
+
+
+def _rows(reply: Reply) -> tuple[Any, ...] | None:
+    return None if reply.unknown else tuple(reply.value)
+
+
+def _said(error: Exception, within_s: float) -> str:
+    if isinstance(error, FutureTimeout):
+        return f"the terminal did not answer within {within_s:g} s"
+    return str(error)

@@ -1,0 +1,318 @@
+"""What the guard sees, turn by turn, and what it concludes: breaches, blindness, silence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from events.decisions import ReferenceSet
+from events.guarding import GuardState
+from events.latch import Latch
+from events.rules import Rules, Verdict
+from producers.guard.voice import Voice
+from producers.guard.watch.blocks import Block
+from producers.guard.watch.costs import ClosingCosts
+from producers.guard.watch.dead_man import DeadMan
+from producers.guard.watch.hard_limits import HardLimits
+from producers.guard.watch.looking import Look, look_at, operations_since
+from producers.terminals import constants as mt5
+from producers.terminals.interface import Priority, TerminalClient
+
+ESCALATE_S = 1.5
+"""Unknown for so long with something at stake, the account is read as an emergency."""
+EMERGENCY_LOOK_S = 1.0
+REREADS_MAX = 3
+CLOSING_PAUSE_S = 1.0
+BLIND_S = 3.0
+SILENT_S = 3.0
+"""The log is called silent after so long."""
+
+
+class Owner(Protocol):
+    """Who is told of what the watch concludes: the guard."""
+
+    def breached(self, verdict: Verdict, *, since_ms: int, delay_ms: int) -> None: ...
+    def block(self, block: Block) -> None: ...
+    def unblock(self, cause: str) -> bool: ...
+    def dead_man_tripped(self, reason: str, *, flatten: bool) -> None: ...
+
+    @property
+    def voice(self) -> Voice: ...
+
+
+class Watch:
+    """One account as its guard sees it. `turn` runs in the guard's thread alone."""
+
+    def __init__(
+        self,
+        client: TerminalClient,
+        hard: HardLimits,
+        *,
+        login: int,
+        terminal: str,
+        heartbeat_file: Path | None = None,
+        look_within_s: float = 2.0,
+        poll_s: float = 0.25,
+        idle_s: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.hard, self.login, self.terminal = hard, login, terminal
+        self._client = client
+        self._look_within_s, self._poll_s, self._idle_s = look_within_s, poll_s, idle_s
+        self._monotonic, self._wall = monotonic, wall
+        self._heartbeat_file, self._heartbeat_ns = heartbeat_file, 0
+        self._owner: Owner | None = None
+        self._costs = ClosingCosts(client)
+        now = monotonic()
+        self.dead_man = DeadMan(now)
+        self._known_at = self._started_at = now
+        self._last = Look(None, None, None, False, 0)
+        """The newest look that was sound."""
+        self._trouble = "no look yet"
+        self._wrong_account = False
+        self._balance: float | None = None
+        self._acting: set[str] = set()
+        self.pause_s = poll_s
+
+    def bind(self, owner: Owner) -> None:
+        """Tell conclusions to `owner`. Once, before the first turn."""
+        self._owner = owner
+
+    @property
+    def owner(self) -> Owner:
+        assert self._owner is not None, "bind first"
+        return self._owner
+
+    @property
+    def newest_ms(self) -> int:
+        """The host's clock at the newest sound look; 0 before."""
+        return self._last.utc_ms
+
+    @property
+    def rules(self) -> Rules:
+        return self.hard.rules
+
+    def turn(self, *, closing: bool, latched: bool) -> None:
+        """One look, and what follows from it."""
+        now = self._monotonic()
+        look = self._look(now, closing=closing)
+        if self._sound(look):
+            self._known_at = self._monotonic()
+            self._last, self._trouble = look, ""
+            self._follow(look, judge=not closing, latched=latched)
+        self._mind_blindness()
+        self._mind_silence()
+        at_stake = latched or not self._flat
+        self.pause_s = self._poll_s if at_stake else self._idle_s
+        if closing:
+            self.pause_s = CLOSING_PAUSE_S
+
+    @property
+    def _flat(self) -> bool:
+        return self._last.positions == () and self._last.orders == ()
+
+    def _look(self, now: float, *, closing: bool) -> Look:
+        at_stake = not self._flat and self.hard.floor is not None and not closing
+        urgent = at_stake and now - self._known_at > ESCALATE_S
+        return look_at(
+            self._client,
+            priority=Priority.EMERGENCY if urgent else Priority.ACCOUNT,
+            within_s=self._look_within_s,
+            timeout_s=self._look_within_s if urgent else 10.0,
+        )
+
+    def _sound(self, look: Look) -> bool:
+        """Whether a look is of the right account, and of numbers an account can have."""
+        if look.account is None or look.positions is None:
+            self._trouble = look.trouble or "the account is unknown"
+            return False
+        self._wrong_account = look.login != self.login
+        if self._wrong_account:
+            self._trouble = f"the terminal is logged in to {look.login}, not to {self.login}"
+            return False
+        reading = self.hard.reading_of(look, cost_of_closing=0.0, operations={}, counts=False)
+        if not reading.usable:
+            self._trouble = "equity or balance is no number, or the broker is not connected"
+        return reading.usable
+
+    def _follow(self, look: Look, *, judge: bool, latched: bool) -> None:
+        cost = self._costs.of(look.positions or (), self.rules.costs)
+        reading = self.hard.reading_of(
+            look, cost_of_closing=cost, operations=self._operations(look)
+        )
+        self.hard.take(reading, now=self._monotonic())
+        if not judge:
+            return
+        seen_at = self._monotonic()
+        reached = self.hard.reached(look, cost_of_closing=cost)
+        names = {verdict.limit for verdict in reached}
+        if not latched:
+            self._acting &= names
+        fresh = [verdict for verdict in reached if verdict.limit not in self._acting]
+        if fresh:
+            self._confirm(fresh, seen_at)
+
+    def _confirm(self, verdicts: Sequence[Verdict], seen_at: float) -> None:
+        """Hard limits: read once more at once, then act; a read that says nothing is repeated."""
+        since_ms = int(self._wall() * 1000)
+        for _ in range(REREADS_MAX):
+            again = look_at(
+                self._client,
+                priority=Priority.EMERGENCY,
+                within_s=EMERGENCY_LOOK_S,
+                timeout_s=EMERGENCY_LOOK_S,
+            )
+            if self._sound(again):
+                break
+        else:
+            self._known_at = min(self._known_at, seen_at - ESCALATE_S)  # the next turn is urgent
+            return
+        cost = self._costs.of(again.positions or (), self.rules.costs)
+        still = {one.limit: one for one in self.hard.reached(again, cost_of_closing=cost)}
+        self._last = again
+        for verdict in verdicts:
+            if verdict.limit in still:
+                self._acting.add(verdict.limit)
+                delay_ms = int((self._monotonic() - seen_at) * 1000)
+                self.hard.keep()
+                self.owner.breached(still[verdict.limit], since_ms=since_ms, delay_ms=delay_ms)
+
+    def _operations(self, look: Look) -> Mapping[int, float]:
+        """Deposits and the like, asked for when the balance moved."""
+        balance = float(look.account.balance)
+        if balance == self._balance:
+            return {}
+        known = set(self.hard.references.tickets) if self.hard.references else set()
+        found = operations_since(
+            self._client, known, utc_ms=look.utc_ms, within_s=self._look_within_s
+        )
+        if found is None:
+            return {}
+        self._balance = balance
+        return dict(found)
+
+    def _mind_blindness(self) -> None:
+        """Unknown for too long with positions open: nothing new, and a page."""
+        blind_s = self._monotonic() - self._known_at
+        owner, cause = self.owner, "blind"
+        if self._wrong_account:
+            owner.block(Block("wrong_account", self._trouble, "guard"))
+            owner.voice.alert("critical", "wrong_account", self._trouble,
+                        cure="log the terminal in to the right account")  # fmt: skip
+        elif not self._trouble:
+            if owner.unblock("wrong_account"):
+                owner.voice.resolve("wrong_account", "the right account is back")
+            if owner.unblock(cause):
+                owner.voice.resolve("blind", "the account can be read again")
+            return
+        if blind_s < self.rules.guard.unknown_equity_s:
+            return
+        text = f"equity unknown for {self.rules.guard.unknown_equity_s:g} s: {self._trouble}"
+        owner.block(Block(cause, text, "guard"))
+        if self._last.positions != ():
+            owner.voice.alert("critical", "blind", f"{text}; positions are open",
+                        cure="look at the terminal; phone the broker's desk")  # fmt: skip
+
+    def _mind_silence(self) -> None:
+        rules = self.rules.guard
+        if rules.heartbeat_s is not None:
+            self._look_at_heartbeat()
+        silence = self.dead_man.look(
+            self._monotonic(), dead_man_s=rules.dead_man_s, heartbeat_s=rules.heartbeat_s
+        )
+        if silence.tripped:
+            self.owner.dead_man_tripped(silence.reason, flatten=rules.dead_man_flattens)
+        elif self.owner.unblock("dead_man"):
+            self.owner.voice.resolve("dead_man", "signs of life are back")
+
+    def _look_at_heartbeat(self) -> None:
+        """Whoever touches the file lives; what it says of times before us does not count."""
+        if self._heartbeat_file is None:
+            return
+        try:
+            changed_ns = self._heartbeat_file.stat().st_mtime_ns
+        except OSError:
+            return
+        if self._heartbeat_ns and changed_ns != self._heartbeat_ns:
+            self.heard_beat()
+        self._heartbeat_ns = changed_ns
+
+    # --- what the guard asks
+
+    def heard_log(self) -> None:
+        """The log answered just now."""
+        self.dead_man.heard_log(self._monotonic())
+
+    def heard_beat(self) -> None:
+        """The user's heartbeat came just now."""
+        self.dead_man.heard_beat(self._monotonic())
+
+    def log_silent_s(self) -> float:
+        """Since when the log does not answer."""
+        return self.dead_man.log_silent_s(self._monotonic())
+
+    def describe(
+        self, latch: Latch | None, blocks: Sequence[Block], *, closing: bool, event_time_ms: int
+    ) -> GuardState:
+        """How everything stands."""
+        now = self._monotonic()
+        silence = self.dead_man.look(
+            now,
+            dead_man_s=self.rules.guard.dead_man_s,
+            heartbeat_s=self.rules.guard.heartbeat_s,
+        )
+        blind = bool(self._trouble) and now - max(self._known_at, self._started_at) > BLIND_S
+        state = "watching"
+        for name, holds in (
+            ("blocked", bool(blocks)), ("halted", latch is not None), ("blind", blind),
+            ("flattening", closing),
+        ):  # fmt: skip
+            state = name if holds else state
+        log_silent_s = self.dead_man.log_silent_s(now)
+        held = blocks[0] if blocks else None
+        return GuardState.model_validate(
+            {
+                "event_time_ms": event_time_ms, "login": self.login, "terminal": self.terminal,
+                "state": state,
+                "latched": latch is not None,
+                "latch_id": latch.latch_id if latch else "",
+                "reason": latch.reason if latch else held.reason if held else self._trouble,
+                "by": latch.by if latch else held.by if held else "",
+                "blocked_until_ms": held.until_ms if held else None,
+                "positions": None if blind or self._last.positions is None
+                else len(self._last.positions),
+                "equity": None if blind or self._last.account is None
+                else float(self._last.account.equity),
+                "hard_floor": self.hard.floor,
+                "log_silent_s": round(log_silent_s, 1) if log_silent_s > SILENT_S else None,
+                "dead_man_s": None if silence.left_s is None else round(silence.left_s, 1),
+            }
+        )  # fmt: skip
+
+    def ends_a_position(self, request: Mapping[str, Any]) -> bool:
+        """Whether a request is plainly the end, or a part of it, of a position that was seen."""
+        if request.get("action") != mt5.TRADE_ACTION_DEAL:
+            return True
+        for row in self._last.positions or ():
+            if row.ticket == request.get("position"):
+                return bool(request.get("type") == 1 - row.type)
+        return False
+
+    def state_reference(self, stated: ReferenceSet) -> bool:
+        """Take over what a human stated; False when it is not for this account, or too early."""
+        return self.hard.state(stated)
+
+    def scope_of(self, verdict: Verdict) -> str:
+        """What a limit's flatten is about."""
+        limit = self.rules.limit(verdict.limit)
+        if limit.scope == "magic" and limit.magic is not None:
+            return f"magic={limit.magic}"
+        subject = verdict.key.partition(":")[2] or limit.symbol
+        return f"symbol={subject}" if limit.scope == "symbol" and subject else "account"
+
+    def forget_breaches(self) -> None:
+        """A human resumed, or a lock ended: limits act anew."""
+        self._acting.clear()

@@ -6,7 +6,13 @@ on it, so that they cannot disagree.
 
 from events.accounting.contract import Contract, swap_nights
 from events.accounting.conversion import MissingRate, Rates
-from events.accounting.figures import AccountFigures, Valuation, account_figures, stop_out_first
+from events.accounting.figures import (
+    AccountFigures,
+    Valuation,
+    account_figures,
+    floating_figures,
+    stop_out_first,
+)
 from events.accounting.ledger import (
     BUY,
     SELL,
@@ -37,6 +43,7 @@ __all__ = [
     "RefusedFill",
     "Valuation",
     "account_figures",
+    "floating_figures",
     "stop_out_first",
     "swap_nights",
     "symbol_margin",

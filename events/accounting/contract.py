@@ -109,7 +109,7 @@ class Contract:
             swap_rollover_weekday=instrument.swap_rollover_weekday,
         )
 
-    def profit(self, side: int, volume_lots: float, price_open: Any, price_close: Any) -> Any:
+    def profit(self, side: int, volume_lots: Any, price_open: Any, price_close: Any) -> Any:
         """Profit of a price change in `currency_profit`; side 0 buy, 1 sell."""
         move = (price_close - price_open) if side == 0 else (price_open - price_close)
         if self.calc_mode in _FUTURES and self.tick_value and self.tick_size:

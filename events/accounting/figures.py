@@ -49,7 +49,17 @@ def account_figures(
     digits: int,
 ) -> AccountFigures:
     """Figures rounded to the currency's digits, so that equity = balance + credit + profit."""
-    profit = round(sum((item.profit + item.swap for item in valuations), 0.0), digits)
+    floating = sum((item.profit + item.swap for item in valuations), 0.0)
+    return floating_figures(
+        balance=balance, credit=credit, margin=margin, floating=floating, digits=digits
+    )
+
+
+def floating_figures(
+    *, balance: float, credit: float, margin: float, floating: float, digits: int
+) -> AccountFigures:
+    """`account_figures` of a floating profit (swap included) that is summed up already."""
+    profit = round(floating, digits)
     margin = round(margin, digits)
     equity = round(balance + credit + profit, digits)
     level = round(equity / margin * 100, 2) if margin > 0 else 0.0

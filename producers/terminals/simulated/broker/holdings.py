@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from events.accounting import Ledger, OpenPosition
+
+FloatArray = npt.NDArray[np.float64]
 
 _LOTS_DUST = 1e-9
 
@@ -22,21 +27,45 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """The positions of one symbol and side, one by one: arrays of equal length."""
+
+    symbol: str
+    side: int
+    identifiers: list[int]
+    volumes_lots: FloatArray
+    prices_open: FloatArray
+
+    @classmethod
+    def of(cls, symbol: str, side: int, positions: list[OpenPosition]) -> Group:
+        return cls(
+            symbol,
+            side,
+            [position.identifier for position in positions],
+            np.array([position.volume_lots for position in positions]),
+            np.array([position.price_open for position in positions]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Holdings:
     """Sides in the order of symbols, and the swap of all positions in account currency."""
 
     sides: tuple[Side, ...]
     swap: float
+    groups: tuple[Group, ...] = ()
 
     @classmethod
-    def of(cls, positions: Iterable[OpenPosition]) -> Holdings:
-        held = [(p.symbol, p.side, p.volume_lots, p.price_open) for p in positions]
-        return cls(_sides(held), 0.0)
-
-    @classmethod
-    def of_ledger(cls, ledger: Ledger) -> Holdings:
+    def of(cls, ledger: Ledger) -> Holdings:
         positions = ledger.positions.values()
-        return cls(cls.of(positions).sides, sum(position.swap for position in positions))
+        held: dict[tuple[str, int], list[OpenPosition]] = {}
+        for position in positions:
+            held.setdefault((position.symbol, position.side), []).append(position)
+        return cls(
+            _sides((p.symbol, p.side, p.volume_lots, p.price_open) for p in positions),
+            sum(position.swap for position in positions),
+            tuple(Group.of(symbol, side, those) for (symbol, side), those in held.items()),
+        )
 
     @classmethod
     def without(cls, ledger: Ledger, position: OpenPosition, volume_lots: float) -> Holdings:

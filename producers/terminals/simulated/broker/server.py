@@ -124,6 +124,7 @@ class TradeServer:
     def touch_position(self, position: OpenPosition) -> None:
         """Something of a position changed that no deal tells of."""
         self.touched_positions[position.identifier] = None
+        self.ledger.revision += 1
 
     def process(self, until_utc_ms: int) -> None:
         """Let everything happen up to a moment, in order of time, however far apart the calls."""

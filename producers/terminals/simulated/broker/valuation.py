@@ -17,7 +17,7 @@ from events.accounting import (
     OpenPosition,
     Rates,
     Valuation,
-    account_figures,
+    floating_figures,
     symbol_margin,
 )
 from events.accounting.contract import margin_currency
@@ -189,18 +189,18 @@ class Valuer:
         if (revision, at_ms) == (ledger.revision, utc_ms):
             return marks
         marks, digits = {}, self._account.currency_digits
-        prices: dict[tuple[str, int], tuple[float | None, float]] = {}
-        for position in ledger.positions.values():
-            symbol, side = position.symbol, position.side
-            if (symbol, side) not in prices:
-                rate = self.rate(self._contracts[symbol].currency_profit, side, utc_ms)
-                prices[symbol, side] = self.closing_price(symbol, side, utc_ms), rate
-            closing, rate = prices[symbol, side]
-            price = position.price_open if closing is None else closing
-            amount = self._contracts[symbol].profit(
-                side, position.volume_lots, position.price_open, price
+        for group in self._holdings(ledger).groups:
+            contract, closing = (
+                self._contracts[group.symbol],
+                self.closing_price(group.symbol, group.side, utc_ms),
             )
-            marks[position.identifier] = (price, round(float(amount * rate), digits) + 0.0)
+            price = group.prices_open if closing is None else closing
+            amounts = contract.profit(group.side, group.volumes_lots, group.prices_open, price)
+            rate = self.rate(contract.currency_profit, group.side, utc_ms)
+            profits = np.broadcast_to(amounts * rate, group.volumes_lots.shape).tolist()
+            prices = np.broadcast_to(price, group.volumes_lots.shape).tolist()
+            for identifier, now, profit in zip(group.identifiers, prices, profits, strict=True):
+                marks[identifier] = (now, round(profit, digits) + 0.0)
         self._marked = ledger.revision, utc_ms, marks
         return marks
 
@@ -208,11 +208,12 @@ class Valuer:
         """Balance to margin level at a moment."""
         marks = self.marks(ledger, utc_ms)
         rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
-        return account_figures(
+        held = self._holdings(ledger)
+        return floating_figures(
             balance=ledger.balance,
             credit=ledger.credit,
-            margin=float(self._margin_of(self._holdings(ledger), ledger.mode, rates)),
-            valuations=self.valuations(ledger, marks),
+            margin=float(self._margin_of(held, ledger.mode, rates)),
+            floating=sum(profit for _, profit in marks.values()) + held.swap,
             digits=self._account.currency_digits,
         )
 
@@ -256,7 +257,7 @@ class Valuer:
 
     def _holdings(self, ledger: Ledger) -> Holdings:
         if self._held[0] != ledger.revision:
-            self._held = ledger.revision, Holdings.of_ledger(ledger)
+            self._held = ledger.revision, Holdings.of(ledger)
         return self._held[1]
 
     def _margin_of(self, held: Holdings, mode: MarginMode, rates: Rates) -> Any:

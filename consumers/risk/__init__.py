@@ -1,4 +1,4 @@
-"""Group `risk`: what an account stands at, derived from every look at it."""
+"""Group `risk`: figures of an account, its limits, and what the guard is asked to do."""
 
 from consumers.risk.handler import RiskHandler
 

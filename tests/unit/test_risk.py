@@ -1,4 +1,4 @@
-"""Risk figures from account events."""
+"""Group risk from event to event: figures, references, limits, and what it asks the guard for."""
 
 from __future__ import annotations
 
@@ -6,79 +6,392 @@ from typing import Any
 
 import pytest
 
-from consumers.risk import RiskHandler
-from consumers.runtime.state import State
-from events.decisions import RiskMetrics
-from events.trading import Account, Book, Deal, Position
+from events.alerts import Alert
+from events.decisions import Command, LimitBreach, RulesSet
+from events.guarding import GuardState, LatchChanged
+from events.operations import TerminalDown
+from events.rules import Account, DayReference, GuardRules, Limit, Reduce, Rules, Window
+from tests.unit.risk_desk import (
+    DAY_MS,
+    HOUR_MS,
+    LOGIN,
+    START_MS,
+    Desk,
+    deal,
+    instrument,
+    operation,
+    position,
+)
 
-HOUR_MS = 3_600_000
-MIDNIGHT_MS = 1_700_006_400_000 - 3 * HOUR_MS
-"""A midnight of a server whose clock is 3 hours ahead of UTC."""
+ACCOUNT = Account(initial_balance=10_000, high_water=10_000)
+MIDNIGHT_MS = START_MS - 10 * HOUR_MS + DAY_MS
+"""The midnight (UTC) after the desk opens."""
 
 
-def handler() -> RiskHandler:
-    made = RiskHandler()
-    made.state = State()
-    return made
+def rules(*limits: Limit, **more: Any) -> Rules:
+    return Rules(account=more.pop("account", ACCOUNT), limits=limits, **more)
 
 
-def seen(risk: RiskHandler, at_ms: int, equity: float, **more: Any) -> RiskMetrics:
-    facts = {
-        "event_time_ms": at_ms, "recv_time_ms": at_ms, "offset_s": 3 * 3600, "login": 7,
-        "server": "demo", "currency": "EUR", "trade_mode": 0, "margin_mode": 2, "leverage": 100,
-        "balance": 10_000.0, "credit": 0.0, "profit": equity - 10_000.0, "equity": equity,
-        "margin": 0.0, "margin_free": equity, "margin_level_percent": 0.0, **more,
+def daily(**more: Any) -> Limit:
+    """5 % of the initial balance from the reset on: acts at 450."""
+    fields = {
+        "name": "daily", "figure": "daily_loss", "limit": 5.0, "action": "flatten",
+        "lock": "until_reset",
     }  # fmt: skip
-    [figures] = risk.handle(Account(**facts))
-    assert isinstance(figures, RiskMetrics)
-    return figures
+    return Limit(**{**fields, **more})
 
 
-def deposit(at_ms: int, amount: float) -> Deal:
-    return Deal(
-        event_time_ms=at_ms, recv_time_ms=at_ms, login=7, ticket=1, order=0, position_id=0,
-        symbol="", type=2, entry=0, reason=0, volume_lots=0.0, price=0.0, profit=amount,
-        commission=0.0, swap=0.0, fee=0.0, time_server_ms=at_ms,
-    )  # fmt: skip
+def known_desk(*limits: Limit, **more: Any) -> Desk:
+    """An account that was funded long ago and did not trade today."""
+    desk = Desk(rules(*limits, **more))
+    desk.tell(operation(1, START_MS - 30 * DAY_MS, 10_000))
+    desk.hold()
+    desk.look(10_000)
+    return desk
 
 
 def test_drawdown_is_measured_from_the_highest_equity() -> None:
-    risk = handler()
-    assert seen(risk, MIDNIGHT_MS, 10_000).drawdown_percent == 0
-    assert seen(risk, MIDNIGHT_MS + 1, 12_000).drawdown_percent == 0
-    assert seen(risk, MIDNIGHT_MS + 2, 9_000).drawdown_percent == pytest.approx(25)
-
-
-def test_the_days_loss_begins_anew_at_the_servers_midnight() -> None:
-    risk = handler()
-    seen(risk, MIDNIGHT_MS - 2, 10_000)
-    assert seen(risk, MIDNIGHT_MS - 1, 9_700).daily_loss == pytest.approx(300)
-    assert seen(risk, MIDNIGHT_MS, 9_600).daily_loss == 0
-    assert seen(risk, MIDNIGHT_MS + 1, 9_550).daily_loss == pytest.approx(50)
+    desk = known_desk()
+    desk.hold(position())
+    assert desk.look(12_000).drawdown_percent == 0
+    seen = desk.look(9_000)
+    assert seen.drawdown_percent == pytest.approx(25)
+    assert seen.figures["drawdown_peak"] == pytest.approx(3_000)
+    assert seen.figures["drawdown_absolute"] == pytest.approx(1_000)
 
 
 def test_no_margin_in_use_is_no_level_of_zero() -> None:
-    risk = handler()
-    assert seen(risk, MIDNIGHT_MS, 10_000).margin_level_percent is None
-    with_margin = seen(risk, MIDNIGHT_MS, 10_000, margin=500.0, margin_level_percent=2_000.0)
-    assert with_margin.margin_level_percent == 2_000
+    desk = known_desk()
+    assert desk.look().margin_level_percent is None
+    desk.hold(position())
+    assert desk.look().margin_level_percent == pytest.approx(1_000)
 
 
-def test_a_withdrawal_is_no_drawdown_and_a_deposit_before_our_time_is_no_peak() -> None:
-    risk = handler()
-    seen(risk, MIDNIGHT_MS, 10_000)
-    assert list(risk.handle(deposit(MIDNIGHT_MS - 1, 10_000))) == []
-    assert seen(risk, MIDNIGHT_MS + 1, 10_000).drawdown_percent == 0
-    list(risk.handle(deposit(MIDNIGHT_MS + 2, -4_000)))
-    after = seen(risk, MIDNIGHT_MS + 3, 6_000)
+def test_the_loss_of_the_day_begins_anew_at_the_reset_in_the_firms_zone() -> None:
+    prague = Account(initial_balance=10_000, high_water=10_000, reset_zone="Europe/Prague")
+    desk = known_desk(daily(), account=prague)
+    desk.hold(position())
+    desk.now_ms = MIDNIGHT_MS - HOUR_MS - 500  # 00:00 in Prague is 23:00 UTC in winter
+    desk.look(9_700)
+    assert desk.look(9_700, after_ms=200).daily_loss == pytest.approx(300)
+    after = desk.look(9_700, after_ms=400)
+    assert after.references["day"] == "2026-01-16"
+    # The open loss is carried over: measured from the balance it is there at once.
+    assert after.daily_loss == pytest.approx(300)
+
+
+def test_a_withdrawal_is_no_loss_and_a_deposit_before_our_time_is_no_peak() -> None:
+    desk = known_desk(daily())
+    desk.tell(operation(2, START_MS - 1, 10_000))
+    assert desk.look().drawdown_percent == 0
+    desk.tell(operation(3, desk.now_ms + 100, -4_000))
+    desk.balance = 6_000
+    after = desk.look(6_000)
     assert (after.drawdown_percent, after.daily_loss) == (0, 0)
+    assert after.figures["realised_day"] == 0
+    assert not desk.breaches()
 
 
-def test_open_positions_come_from_the_book() -> None:
-    risk = handler()
-    position = Position(
-        ticket=1, identifier=1, symbol="EURUSD", side=0, volume_lots=1.0, price_open=1.1,
-        time_ms=0, time_server_ms=0,
+def test_a_first_start_asks_for_what_it_cannot_know_and_blocks_until_it_is_told() -> None:
+    desk = Desk(Rules(limits=(daily(),)))
+    desk.hold(position())
+    seen = desk.look(9_900)
+    [block] = desk.commands()
+    assert (block.verb, block.arguments["cause"]) == ("block", "references")
+    assert "until_ms" not in block.arguments
+    [alert] = [event for event in desk.said if isinstance(event, Alert)]
+    assert alert.severity == "critical"
+    assert "bridgectl risk reference set" in alert.cure
+    assert {"initial_balance", "day_balance"} <= set(seen.unknown)
+    desk.look(9_890)
+    assert len(desk.commands()) == 1
+    desk.state_references(initial_balance=10_000, high_water=10_000, day_reference=10_000)
+    end = desk.commands()[-1]
+    assert end.arguments["until_ms"] == desk.now_ms
+    assert [event.resolved for event in desk.said if isinstance(event, Alert)] == [False, True]
+    assert desk.look(9_890).daily_loss == pytest.approx(110)
+
+
+def test_what_a_human_states_before_the_first_reading_holds_from_it_on() -> None:
+    desk = Desk(Rules(limits=(daily(),)))
+    desk.state_references(initial_balance=10_000, high_water=11_000, day_reference=10_200)
+    seen = desk.look(10_000)
+    assert seen.unknown == ()
+    assert seen.daily_loss == pytest.approx(200)
+    assert seen.references["high_water"] == 11_000
+    assert not desk.commands()
+
+
+def test_a_soft_limit_is_confirmed_told_once_and_asks_the_guard_to_flatten() -> None:
+    desk = known_desk(daily())
+    desk.hold(position())
+    desk.look(9_540)
+    assert not desk.breaches("act")
+    for _ in range(8):
+        seen = desk.look(9_540)
+    [breach] = desk.breaches("act")
+    assert breach.value == pytest.approx(460)
+    assert breach.threshold == pytest.approx(450)
+    assert breach.figures["equity"] == 9_540
+    assert breach.lock == "until_reset"
+    assert breach.locked_until_ms == MIDNIGHT_MS
+    assert 1_000 <= breach.delay_ms <= 1_500
+    assert all(place.startswith("{demo:source:0}:high@") for place in breach.entries)
+    [command] = desk.commands("flatten")
+    assert command.login == LOGIN
+    assert command.issued_by == "risk"
+    assert command.expires_ms == command.event_time_ms + 60_000
+    assert command.arguments["breach"] == "daily"
+    assert (command.arguments["lock"], command.arguments["until_ms"]) == (
+        "until_reset", MIDNIGHT_MS,
     )  # fmt: skip
-    list(risk.handle(Book(event_time_ms=0, recv_time_ms=0, login=7, positions=(position,))))
-    assert seen(risk, MIDNIGHT_MS, 10_000).positions_open == 1
+    assert "magic" not in command.arguments
+    assert seen.locks == {"daily": "2026-01-16T00:00:00Z"}
+
+
+def test_one_bad_reading_trips_nothing() -> None:
+    desk = known_desk(daily())
+    desk.hold(position())
+    desk.look(10_000)
+    desk.look(None, equity=0.0, balance=0.0, profit=0.0, margin=0.0, margin_free=0.0)
+    for _ in range(8):
+        desk.look(10_000)
+    assert not desk.breaches()
+    assert not desk.commands()
+
+
+def test_a_breach_is_told_again_after_its_lock_ended() -> None:
+    desk = known_desk(daily(confirm_s=0.0))
+    desk.hold(position())
+    for _ in range(20):
+        desk.look(9_500)
+    assert len(desk.breaches("act")) == 1
+    desk.now_ms = MIDNIGHT_MS
+    for _ in range(20):  # the open loss is there from the first moment of the day
+        desk.look(9_500)
+    assert [breach.locked_until_ms for breach in desk.breaches("act")] == [
+        MIDNIGHT_MS, MIDNIGHT_MS + DAY_MS,
+    ]  # fmt: skip
+    assert len({command.command_id for command in desk.commands("flatten")}) == 2
+
+
+def test_a_human_who_resumes_takes_every_lock_off() -> None:
+    desk = known_desk(daily(confirm_s=0.0, lock="manual"))
+    desk.hold(position())
+    desk.look(9_500)
+    assert desk.look(9_500).locks == {"daily": "manual"}
+    facts = {"event_time_ms": desk.now_ms, "login": LOGIN, "terminal": "demo", "reason": ""}
+    desk.tell(LatchChanged(**facts, latched=False, latch_id="1", by="reset"))
+    assert desk.look(9_900).locks == {"daily": "manual"}
+    desk.tell(LatchChanged(**facts, latched=False, latch_id="1", by="me", command_id="resume-1"))
+    assert desk.look(9_900).locks == {}
+    desk.look(9_500)
+    assert len(desk.breaches("act")) == 2
+
+
+@pytest.mark.parametrize("seconds", [30, 6 * 3_600])
+def test_a_restart_just_after_midnight_does_not_forget_the_day(seconds: int) -> None:
+    desk = known_desk(daily(confirm_s=0.0))
+    desk.now_ms = MIDNIGHT_MS - seconds * 1_000
+    desk.tell(deal(5, desk.now_ms, position_id=5))
+    desk.tell(deal(6, desk.now_ms + 1, position_id=5, entry=1, type=1, profit=-300.0))
+    desk.balance = 9_700
+    desk.look(9_700)
+    desk.restart()
+    desk.now_ms = MIDNIGHT_MS + 30_000  # 00:00:30; the reset was missed
+    seen = desk.look(9_700)
+    assert seen.references["day"] == "2026-01-16"
+    assert seen.references["day_reference"] == 9_700
+    assert seen.unknown == ()
+    assert not desk.commands()
+
+
+def test_a_reset_missed_with_positions_open_holds_the_worst_case_and_blocks() -> None:
+    account = Account(initial_balance=10_000, high_water=10_000, day_reference=DayReference.EQUITY)
+    desk = known_desk(daily(), account=account)
+    desk.hold(position())
+    desk.look(10_200)
+    desk.restart()
+    desk.now_ms = MIDNIGHT_MS + 30_000
+    seen = desk.look(9_900)
+    # Equity at midnight is unknown: the highest of what was seen on both sides of the gap.
+    assert seen.references["day_reference"] == pytest.approx(10_200)
+    assert seen.daily_loss == pytest.approx(300)
+    assert "day_equity" in seen.unknown
+    assert desk.commands()[-1].arguments["cause"] == "references"
+    desk.state_references(day_reference=10_000)
+    seen = desk.look(9_900)
+    assert seen.daily_loss == pytest.approx(100)
+    assert "day_equity" not in seen.unknown
+
+
+def test_the_balance_at_a_missed_reset_is_reconstructed_from_deals() -> None:
+    desk = known_desk(daily())
+    desk.restart()
+    desk.now_ms = MIDNIGHT_MS + 2 * HOUR_MS
+    desk.tell(deal(5, MIDNIGHT_MS - HOUR_MS, position_id=5, commission=-5.0))
+    desk.tell(deal(6, MIDNIGHT_MS + HOUR_MS, position_id=5, entry=1, type=1, profit=-200.0))
+    desk.balance = 9_795
+    seen = desk.look(9_795)
+    assert seen.references["day_reference"] == pytest.approx(9_995)
+    assert seen.daily_loss == pytest.approx(200)
+    assert seen.figures["realised_day"] == pytest.approx(-200)
+
+
+def test_equity_that_stays_unknown_blocks_and_is_told_when_it_is_back() -> None:
+    desk = known_desk(daily(), guard=GuardRules(unknown_equity_s=10))
+    desk.hold(position())
+    desk.look(10_000)
+    desk.tell(TerminalDown(event_time_ms=desk.now_ms, terminal="demo", reason="lost"))
+    for _ in range(4):
+        desk.now_ms += 5_000
+        desk.tell(GuardState(event_time_ms=desk.now_ms, login=LOGIN, terminal="demo",
+                             state="blind"))  # fmt: skip
+    [breach] = desk.breaches()
+    assert (breach.limit, breach.action, breach.value) == ("equity_unknown", "block", None)
+    [block] = desk.commands()
+    assert block.arguments["cause"] == "equity_unknown"
+    desk.look(10_000)
+    assert desk.commands()[-1].arguments["until_ms"] == desk.now_ms
+
+
+def test_a_block_without_a_lock_ends_when_its_figure_is_back() -> None:
+    lots = Limit(name="volume", figure="lots_open", act=2.0, action="block", confirm_s=0.0)
+    desk = known_desk(lots)
+    desk.hold(position(1), position(2, volume_lots=1.5))
+    desk.look()
+    [block] = desk.commands()
+    assert (block.verb, block.arguments["cause"]) == ("block", "limit:volume")
+    desk.hold(position(1))
+    desk.look()
+    end = desk.commands()[-1]
+    assert (end.arguments["cause"], end.arguments["until_ms"]) == ("limit:volume", desk.now_ms)
+
+
+def test_a_reduction_closes_one_position_after_the_other_until_the_figure_is_back() -> None:
+    lots = Limit(name="volume", figure="lots_open", act=2.0, action="reduce", confirm_s=0.0,
+                 reduce=Reduce(which="newest"))  # fmt: skip
+    desk = known_desk(lots)
+    desk.hold(position(1), position(2), position(3))
+    desk.look()
+    desk.look()
+    assert len(desk.commands("reduce")) == 1
+    assert desk.commands("reduce")[0].arguments["reduce"]["which"] == "newest"
+    desk.hold(position(1), position(2))
+    desk.look()
+    assert len(desk.commands("reduce")) == 2
+    desk.hold(position(1))
+    desk.look()
+    desk.look()
+    assert len(desk.commands("reduce")) == 2
+
+
+def test_the_scope_of_a_limit_is_the_scope_of_the_flatten() -> None:
+    loss = Limit(name="robot", figure="magic_loss", magic=42, scope="magic", act=100.0,
+                 action="flatten", confirm_s=0.0)  # fmt: skip
+    each = Limit(name="symbol", figure="symbol_loss", symbol="*", scope="symbol", act=400.0,
+                 action="flatten", confirm_s=0.0)  # fmt: skip
+    desk = known_desk(loss, each)
+    desk.hold(position(1, magic=42), position(2, symbol="GBPUSD"))
+    desk.mark((1, 1.09, -150.0, 0.0), (2, 1.2, -500.0, 0.0))
+    desk.look(9_350)
+    found = {c.arguments["breach"]: c.arguments for c in desk.commands("flatten")}
+    assert found["robot"]["magic"] == "42"
+    assert found["symbol"]["symbol"] == "GBPUSD"
+
+
+def test_an_unchanged_account_is_judged_with_every_mark() -> None:
+    desk = known_desk(daily())
+    desk.hold(position())
+    desk.mark((1, 1.09, -460.0, 0.0))
+    desk.look(9_540)
+    for _ in range(8):  # the market stands still: no account is told, but marks are
+        desk.now_ms += 250
+        desk.mark((1, 1.09, -460.0, 0.0))
+    assert len(desk.breaches("act")) == 1
+
+
+def test_a_window_blocks_once_and_positions_are_closed_ahead_of_it() -> None:
+    friday = Window(name="weekend", days=("fri",), begin="21:00", until="23:00",
+                    until_day="sun", flatten_before_minutes=15)  # fmt: skip
+    desk = known_desk(windows=(friday,))
+    desk.now_ms = MIDNIGHT_MS + 20 * HOUR_MS + 44 * 60_000
+    desk.hold(position())
+    desk.look()
+    assert not desk.commands()
+    desk.look(after_ms=60_000)
+    desk.look()
+    [block] = desk.commands("block")
+    [flatten] = desk.commands("flatten")
+    sunday_ms = MIDNIGHT_MS + 2 * DAY_MS + 23 * HOUR_MS
+    assert block.arguments["until_ms"] == flatten.arguments["until_ms"] == sunday_ms
+    assert flatten.arguments["lock"] == "until_reset"
+
+
+def test_rules_that_cannot_be_read_leave_the_running_ones() -> None:
+    desk = known_desk(daily(confirm_s=0.0))
+    desk.tell(RulesSet(event_time_ms=1, login=LOGIN, rules={"limits": [{"name": "x"}]}))
+    [alert] = [event for event in desk.said if isinstance(event, Alert)]
+    assert (alert.topic, alert.severity) == ("rules", "critical")
+    desk.hold(position())
+    desk.look(9_500)
+    assert len(desk.breaches("act")) == 1
+
+
+def test_losses_in_a_row_count_closed_positions_not_deals() -> None:
+    desk = known_desk()
+    at = desk.now_ms
+    for number, profits in enumerate([(-5.0,), (3.0, -10.0), (-1.0,)], start=10):
+        desk.tell(deal(number * 10, at, position_id=number, volume_lots=float(len(profits))))
+        for part, profit in enumerate(profits, start=1):
+            desk.tell(deal(number * 10 + part, at, position_id=number, entry=1, type=1,
+                           profit=profit))  # fmt: skip
+    assert desk.look().figures["losses_in_a_row"] == 3
+    desk.tell(deal(900, at, position_id=90))
+    desk.tell(deal(901, at, position_id=90, entry=1, type=1, profit=5.0, commission=-2.0))
+    assert desk.look().figures["losses_in_a_row"] == 0
+
+
+def test_the_commission_of_past_deals_is_taken_off_equity_before_it_is_gone() -> None:
+    desk = known_desk(daily(confirm_s=0.0))
+    desk.contracts(instrument())
+    desk.hold(position(volume_lots=2.0))
+    desk.tell(deal(50, desk.now_ms, volume_lots=2.0, commission=-7.0))
+    desk.balance -= 7.0
+    seen = desk.look(9_560)
+    assert seen.cost_of_closing == pytest.approx(7.0)  # closing is taken to cost what opening did
+    assert seen.daily_loss == pytest.approx(447.0)
+    assert not desk.breaches("act")
+    desk.look(9_556)
+    assert len(desk.breaches("act")) == 1
+
+
+def test_the_same_deal_told_twice_counts_once() -> None:
+    desk = known_desk()
+    closed = deal(77, desk.now_ms, position_id=5, entry=1, type=1, profit=-50.0)
+    desk.tell(closed)
+    desk.tell(closed)
+    seen = desk.look()
+    assert seen.figures["realised_month"] == -50
+    assert seen.figures["losses_in_a_row"] == 1
+
+
+def test_nothing_but_stored_state_is_needed_to_go_on() -> None:
+    """A task that restarts between any two entries derives what one that never did derives."""
+    desks = [known_desk(daily()), known_desk(daily())]
+    for number in range(40):
+        for desk, restarts in zip(desks, (False, True), strict=True):
+            if number == 3:
+                desk.contracts(instrument())
+                desk.hold(position())
+                desk.quote(EURUSD=(1.1, 1.1001))
+            desk.tell(deal(100 + number, desk.now_ms, position_id=number % 5,
+                           entry=number % 2, profit=float(-number)))  # fmt: skip
+            desk.look(10_000 - 20 * number)
+            if restarts:
+                desk.restart()
+    assert [event.model_dump() for event in desks[0].said] == [
+        event.model_dump() for event in desks[1].said
+    ]
+    kinds = {type(event) for event in desks[0].said}
+    assert {Command, LimitBreach} <= kinds

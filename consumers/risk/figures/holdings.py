@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from events.accounting import Contract, MissingRate, Rates
 from events.accounting.contract import CalcMode
 from events.accounting.conversion import currency_pairs
+from events.market import Instrument
 
 PAIR_MODES = frozenset({CalcMode.FOREX, CalcMode.FOREX_NO_LEVERAGE})
 """Symbols of these modes exchange one currency for another; all others are things with a price."""
@@ -63,25 +64,17 @@ class PriceSeen:
         return (self.bid + self.ask) / 2
 
 
-@dataclass(frozen=True, slots=True)
-class Dealing:
-    """What a symbol's orders must fit: volumes in lots."""
-
-    volume_min: float
-    volume_max: float
-    volume_step: float
-    digits: int = 5
-
-
 @dataclass(frozen=True)
 class Market:
     """Facts and prices of symbols, and the account's currency."""
 
     currency: str
     contracts: Mapping[str, Contract] = field(default_factory=dict)
-    dealing: Mapping[str, Dealing] = field(default_factory=dict)
     prices: Mapping[str, PriceSeen] = field(default_factory=dict)
-    _rates: Rates = field(init=False, repr=False, compare=False)
+    instruments: Mapping[str, Instrument] = field(default_factory=dict)
+    """Where the contracts come from, with the volumes that orders must fit."""
+    rates: Rates = field(init=False, repr=False, compare=False)
+    """Conversion by the pairs among them."""
 
     def __post_init__(self) -> None:
         pairs = currency_pairs(
@@ -89,7 +82,7 @@ class Market:
             for contract in self.contracts.values()
             if contract.calc_mode in PAIR_MODES
         )
-        object.__setattr__(self, "_rates", Rates(pairs, self._quote))
+        object.__setattr__(self, "rates", Rates(pairs, self._quote))
 
     def _quote(self, symbol: str) -> tuple[float, float] | None:
         price = self.prices.get(symbol)
@@ -99,7 +92,7 @@ class Market:
         """One unit of a currency in account currency, at the bid (side 0) or ask of the pair that
         converts; None: nothing converts it."""
         try:
-            return float(self._rates.rate(currency, self.currency, side=side))
+            return float(self.rates.rate(currency, self.currency, side=side))
         except (MissingRate, ZeroDivisionError):
             return None
 

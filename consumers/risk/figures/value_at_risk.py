@@ -74,10 +74,12 @@ def returns_of(series: Mapping[str, Series]) -> Returns | None:
     return Returns(symbols, hourly, daily, covariance)
 
 
-def deviations(returns: Returns) -> dict[str, float]:
-    """Symbol -> standard deviation of a day's return: that of an hour times sqrt(24)."""
-    scaled = np.sqrt(np.diag(returns.covariance) * DAY_STEPS)
-    return dict(zip(returns.symbols, scaled.tolist(), strict=True))
+def daily_deviation(series: Series) -> float | None:
+    """Standard deviation of a day's return: that of an hour times sqrt(24); None: too few."""
+    if len(series.close) <= PARAMETRIC_MIN:
+        return None
+    hourly = series.close[1:] / series.close[:-1] - 1
+    return float(np.std(hourly, ddof=1)) * math.sqrt(DAY_STEPS)
 
 
 def weights(returns: Returns, net_by_symbol: Mapping[str, float]) -> Floats:

@@ -18,7 +18,7 @@ from consumers.risk.figures.holdings import Holding, Market
 from consumers.risk.figures.margin import margin_free, margin_level_percent, stop_out_distance
 from consumers.risk.figures.staleness import spreads_points, tick_ages_s
 from consumers.risk.figures.stops import StopRisk, risk_to_stop
-from consumers.risk.figures.value_at_risk import Returns, deviations, value_at_risk
+from consumers.risk.figures.value_at_risk import Returns, value_at_risk
 from events.rules import FIGURES, Limit, References, Rules, figure_key, goal_value
 from events.rules.judging import reference_of
 from events.trading import Account
@@ -44,6 +44,8 @@ class View:
     positions_known: bool = True
     orders_open: int | None = None
     returns: Returns | None = None
+    daily_deviations: Mapping[str, float] = field(default_factory=dict)
+    """Symbol -> standard deviation of a day's return."""
     commission_per_lot: Callable[[str], float] = field(default=lambda _: 0.0)
     slippage_points: float = 0.0
 
@@ -72,8 +74,7 @@ def figures_of(view: View) -> Figures:
         slippage_points=view.slippage_points,
     )  # fmt: skip
     found = exposure(holdings, market)
-    daily = deviations(view.returns) if view.returns is not None else {}
-    stops = risk_to_stop(holdings, market, daily)
+    stops = risk_to_stop(holdings, market, view.daily_deviations)
     named = _of_account(account)
     named["cost_of_closing"] = cost.total
     if view.orders_open is not None:

@@ -69,6 +69,8 @@ LAZY: dict[str, tuple[str, str]] = {
     "dlq show": ("consumers.failures.cli:dlq_show", "One of them: the error and the entry."),
     "dlq retry": ("consumers.failures.cli:dlq_retry", "Have entries handled now."),
     "dlq drop": ("consumers.failures.cli:dlq_drop", "Give entries up."),
+    "alerts list": ("consumers.alerts.cli:alerts_list", "What a human should know of."),
+    "alerts test": ("consumers.alerts.cli:alerts_test", "Send a test alert to every target."),
     "terminal serve": (
         "producers.terminals.serve_cli:serve",
         "Serve this machine's terminal to a bridge elsewhere.",
@@ -124,6 +126,12 @@ class GroupsGroup(LazyGroup):
     prefix = "groups "
 
 
+class AlertsGroup(LazyGroup):
+    """`bridgectl alerts ...`"""
+
+    prefix = "alerts "
+
+
 class DlqGroup(LazyGroup):
     """`bridgectl dlq ...`"""
 
@@ -163,6 +171,11 @@ def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
 @cli.group(cls=GroupsGroup)
 def groups() -> None:
     """Consumer groups: who reads the log, and who holds back trimming."""
+
+
+@cli.group(cls=AlertsGroup)
+def alerts() -> None:
+    """Alerts: what a human should know of, and who is told."""
 
 
 @cli.group(cls=DlqGroup)
@@ -220,6 +233,7 @@ def up(
         for_s=for_s,
         window=sys.stdout.isatty() and not (plain or as_json),
         volatile_allowed=volatile_log,
+        alerts_wanted=settings.alerts_configured,
         result_wanted=as_json,
         environment={"BRIDGE_STATE_DIR": str(settings.state_dir)},
     )

@@ -24,7 +24,7 @@ from events.views.state import collect
 MODULE = "bridgectl"
 PERSIST = "persist"
 """The group that stores everything."""
-GROUPS = ("risk", "trades")
+GROUPS = ("risk", "trades", "watch")
 """Groups that run beside it, each with one worker."""
 REDIS_WAIT_S = (0.5, 1.0, 2.0, 5.0)
 MADE_UP = (TerminalKind.SIMULATED, TerminalKind.RECORDED)
@@ -46,6 +46,8 @@ class RunOptions:
     for_s: float | None = None
     window: bool = False
     volatile_allowed: bool = False
+    alerts_wanted: bool = False
+    """Deliver alerts: a target is configured."""
     result_wanted: bool = False
     """Store, count and compare also when a person ends the run."""
     environment: Mapping[str, str] | None = None
@@ -157,6 +159,9 @@ def _bridge(
         )
         for group in GROUPS
     ]
+    if options.alerts_wanted:  # a process of its own for each target
+        words = ("consume", "--group", "alerts", "--plain", *names)
+        groups.append(ProcessSpec("alerts", MODULE, words, environment))
     return Bridge(
         producers,
         ProcessSpec(PERSIST, MODULE, ("consume", "--group", PERSIST, *names), environment),

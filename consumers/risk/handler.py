@@ -23,9 +23,6 @@ from events.operations import TerminalDown, TerminalUp
 from events.rules import Rules
 from events.trading import Account, Book, Deal, Orders
 
-RESUMED_LIFE_MS = 300_000
-"""A resume older than this was refused by the guard."""
-
 
 class RiskHandler(Handler):
     """Judges every look at the account; yields RiskMetrics, LimitBreach and Command.
@@ -136,5 +133,7 @@ class RiskHandler(Handler):
                 return
         elif event.latched or not event.command_id:
             return
+        for what in ("unknown", "windows"):  # what still holds is asked for again
+            memory.told.pop(what, None)
         watched = memory.watched
         memory.watched = watched.model_copy(update={"trips": watched.trips.released()})

@@ -27,7 +27,7 @@ from producers.guard.commands import (
 from producers.guard.jobs import Closer, Job, Jobs
 from producers.guard.journal import HeardRow, Journal
 from producers.guard.latching import Latching, StillLatched
-from producers.guard.obeying import obey
+from producers.guard.obeying import OF_RISK, obey
 from producers.guard.options import GuardOptions
 from producers.guard.voice import Voice
 from producers.guard.watch.blocks import Block, Blocks
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 BLOCKS_FACT = "blocks"
 LASTING = frozenset({"command", "stale", "limit"})
-"""Causes of blocks that outlive the process."""
+"""Causes of blocks that outlive the process, beside those of group risk (`risk:...`)."""
 CALL_THE_DESK = "phone the broker's desk"
 
 
@@ -250,19 +250,20 @@ class Guard:
 
     def block(self, block: Block) -> None:
         """No new trades while a cause lasts."""
-        if self.blocks.set(block) and block.cause in LASTING:
+        if self.blocks.set(block) and _lasts(block.cause):
             self._keep_blocks()
 
     def unblock_all(self) -> None:
         """A human resumes: what commands and limits blocked is free."""
-        for cause in LASTING:
-            self.blocks.end(cause)
+        for block in self.blocks.all():
+            if _lasts(block.cause):
+                self.blocks.end(block.cause)
         self._keep_blocks()
 
     def unblock(self, cause: str) -> bool:
         """A cause is over; True when it held."""
         ended = self.blocks.end(cause)
-        if ended and cause in LASTING:
+        if ended and _lasts(cause):
             self._keep_blocks()
         return ended
 
@@ -317,7 +318,7 @@ class Guard:
 
     def _end_what_is_due(self) -> None:
         now_ms = self.now_ms()
-        if any(block.cause in LASTING for block in self.blocks.end_due(now_ms)):
+        if any(_lasts(block.cause) for block in self.blocks.end_due(now_ms)):
             self._keep_blocks()
         latch = self.latching.current
         if latch is None or not latch.over(now_ms) or self.jobs.running is not None:
@@ -349,7 +350,7 @@ class Guard:
 
     def _keep_blocks(self) -> None:
         try:
-            self.journal.set_facts({BLOCKS_FACT: self.blocks.lasting(LASTING) or None})
+            self.journal.set_facts({BLOCKS_FACT: self.blocks.lasting(_lasts) or None})
         except LogError as error:
             self.voice.alert("critical", "guard", str(error))
 
@@ -359,3 +360,8 @@ def _shape(state: GuardState) -> tuple[Any, ...]:
     silent = state.log_silent_s is not None
     return (state.state, state.latched, state.latch_id, state.reason, state.blocked_until_ms,
             state.positions, silent)  # fmt: skip
+
+
+def _lasts(cause: str) -> bool:
+    """Whether blocks of this cause outlive the process."""
+    return cause in LASTING or cause.startswith(OF_RISK)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # it is handed in
 
 RESUME_STOP_S = 20.0
 """How long a resume waits for a flatten that it stops."""
+OF_RISK = "risk:"
+"""Begins the causes of blocks that group risk asked for."""
+CAUSE_CHARS_MAX = 128
 
 
 def obey(guard: Guard, command: Command, via: Via) -> Answer:
@@ -35,7 +38,7 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
     if command.verb == "resume":
         return _resume(guard, command)
     if command.verb == "block":
-        guard.block(Block("command", reason, by, _until_ms(command)))
+        guard.block(Block(_cause(command, via), reason, by, _until_ms(command)))
         return Answer(True, "new trades are blocked")
     # What set a command of group risk off lies before it; virtual clocks do not tell.
     since_ms = guard.wall_ms()
@@ -74,6 +77,12 @@ def _resume(guard: Guard, command: Command) -> Answer:
     left = [block.reason for block in guard.blocks.all()]
     text = "trading is free" if held else "there was no latch; trading is free"
     return Answer(True, text if not left else f"resumed, but still blocked: {'; '.join(left)}")
+
+
+def _cause(command: Command, via: Via) -> str:
+    """Group risk names what a block is about, and ends it by a block of this cause until now."""
+    cause = command.arguments.get("cause")
+    return f"{OF_RISK}{cause}"[:CAUSE_CHARS_MAX] if via == "risk" and cause else "command"
 
 
 def _until_ms(command: Command) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -65,9 +65,9 @@ class Blocks:
                 )
             )
 
-    def lasting(self, causes: frozenset[str]) -> list[dict[str, Any]]:
-        """The blocks of some causes as JSON values."""
-        return [block._asdict() for block in self.all() if block.cause in causes]
+    def lasting(self, lasts: Callable[[str], bool]) -> list[dict[str, Any]]:
+        """The blocks of causes that last as JSON values."""
+        return [block._asdict() for block in self.all() if lasts(block.cause)]
 
     def restore(self, rows: list[Mapping[str, Any]]) -> None:
         """Take over what `lasting` gave. Rows that cannot be read still block."""

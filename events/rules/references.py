@@ -60,9 +60,12 @@ class References(BaseModel):
     day_set: float | None = None
     """What a human stated as reference of this day."""
     balance: float = 0.0
-    """Newest, as read."""
-    equity: float = 0.0
+    """Newest that trades and operations explain."""
     floating: float = 0.0
+    """Equity less balance then."""
+    balance_read: float = 0.0
+    equity: float = 0.0
+    """Newest, as read; so is the one above."""
     positions: int | None = None
     days_traded: int = 0
     traded_today: bool = False
@@ -128,8 +131,9 @@ def first(rules: Rules, reading: Reading) -> References:
         day_peak=highest,
         day_peak_balance=highest,
         balance=reading.balance,
-        equity=reading.equity,
         floating=reading.equity - reading.balance,
+        balance_read=reading.balance,
+        equity=reading.equity,
         positions=reading.positions,
         days_traded=1 if reading.opened else 0,
         traded_today=bool(reading.opened),
@@ -156,6 +160,7 @@ def advance(references: References | None, reading: Reading, rules: Rules) -> Re
     return known.model_copy(
         update={
             "time_ms": reading.time_ms,
+            "balance_read": reading.balance,
             "equity": reading.equity,
             "positions": reading.positions,
             "days_traded": known.days_traded + (traded and not known.traded_today),
@@ -222,13 +227,15 @@ def _settle(known: References, reading: Reading) -> tuple[References, float, boo
     assert reading.balance is not None
     jump = reading.balance - known.balance
     amount = sum(value for _, value in known.waiting)
+    seen = known.balance_read if known.held_since_ms is not None else known.balance
+    before = known.balance + amount if seen == known.balance else seen
     late = known.held_since_ms is not None and reading.time_ms - known.held_since_ms >= HOLD_MS
     rests = (jump - amount, jump - amount - reading.realised)
     explained = any(not _like_an_operation(known, reading, rest) for rest in rests)
     if late or (explained and (jump or not known.waiting)):
-        return _settled(_shifted(known, amount), reading), known.balance + amount, True
+        return _settled(_shifted(known, amount), reading), before, True
     since = reading.time_ms if known.held_since_ms is None else known.held_since_ms
-    return known.model_copy(update={"held_since_ms": since}), known.balance, False
+    return known.model_copy(update={"held_since_ms": since}), seen, False
 
 
 def _like_an_operation(known: References, reading: Reading, jump: float) -> bool:
@@ -294,7 +301,7 @@ def _new_day(known: References, reading: Reading, rules: Rules, *, before: float
     day = _day(rules, reading.time_ms)
     highest = max(before, reading.balance)
     at_reset = highest if reading.reset_balance is None else reading.reset_balance
-    equity = max(before + known.floating, reading.equity)
+    equity = max(before + known.equity - known.balance_read, reading.equity)
     profit = at_reset - known.day_balance
     day_only = (DAY_BALANCE, DAY_EQUITY, DAY_PEAK)
     return known.model_copy(

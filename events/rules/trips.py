@@ -73,7 +73,9 @@ class Trip(BaseModel):
 
     @property
     def idle(self) -> bool:
-        return self.acted_ms is None and not self.warned and self.seen_ms is None
+        """Whether nothing about it needs to be remembered."""
+        pending = self.seen_ms is not None or self.warn_ms is not None
+        return self.acted_ms is None and not self.warned and not pending
 
 
 class Trips(BaseModel):
@@ -97,12 +99,15 @@ class Trips(BaseModel):
         now_ms: int,
         entry: str = "",
         unknown: Collection[str] = (),
+        doubted: Collection[str] = (),
         deferred: bool = False,
     ) -> tuple[Trips, tuple[Decision, ...]]:
         """The state after one reading, and what to do.
 
         `verdicts` are of that reading (`judge`); `unknown` names the keys whose figure it did not
-        tell; `deferred`: soft closes wait for the end of a window.
+        tell; `doubted` those that equity as it was read does not show, but its parts do: they
+        must last as in suspect readings, hard limits too. `deferred`: soft closes wait for the
+        end of a window.
         """
         if not check.usable:
             return self._unusable(rules, check, now_ms=now_ms)
@@ -117,13 +122,17 @@ class Trips(BaseModel):
                 by_key.pop(name, None)
                 continue
             trip = by_key.get(name, Trip())
-            step = _Step(limit, rules, check, now_ms=now_ms, entry=entry, deferred=deferred)
+            key = name.partition("|")[2]
+            step = _Step(
+                limit, rules, check,
+                now_ms=now_ms, entry=entry, deferred=deferred, doubted=key in doubted,
+            )  # fmt: skip
             if trip.locked_until_ms is not None and now_ms >= trip.locked_until_ms:
                 decisions.append(_cleared(name, "its lock ended at the reset"))
                 trip = Trip()
             if name in reached:
                 trip = step.reached(trip, reached[name], decisions)
-            elif name.partition("|")[2] not in unknown:
+            elif key not in unknown:
                 trip = step.within(trip, name, decisions)
             by_key[name] = trip
         return self._after(by_key, check), tuple(decisions)
@@ -184,7 +193,15 @@ class _Step:
     """One limit and one usable reading."""
 
     def __init__(
-        self, limit: Limit, rules: Rules, check: Check, *, now_ms: int, entry: str, deferred: bool
+        self,
+        limit: Limit,
+        rules: Rules,
+        check: Check,
+        *,
+        now_ms: int,
+        entry: str,
+        deferred: bool,
+        doubted: bool,
     ) -> None:
         guard = rules.guard
         confirm_s = guard.confirm_s if limit.confirm_s is None else limit.confirm_s
@@ -192,6 +209,7 @@ class _Step:
         self.check = check
         self.now_ms = now_ms
         self.entry = entry
+        self.at_once = limit.hard and not doubted
         self.deferred = deferred and limit.action in (Action.FLATTEN, Action.REDUCE)
         self.confirm_ms = int(confirm_s * 1000)
         self.suspect_ms = int(max(confirm_s, guard.suspect_s) * 1000)
@@ -246,7 +264,7 @@ class _Step:
 
     def _confirmed(self, trip: Trip, *, again: bool) -> bool:
         assert trip.seen_ms is not None
-        if self.limit.hard:
+        if self.at_once:
             return again
         enough = self.now_ms - trip.seen_ms >= self.suspect_ms
         if self.check.trusted and trip.trusted_ms is not None:

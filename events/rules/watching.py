@@ -75,6 +75,7 @@ def look(
         now_ms=now_ms,
         entry=entry,
         unknown={one.key for one in where if one.level == "unknown"},
+        doubted=_doubted(verdicts, rules, references, known, reading, now_ms=now_ms),
         deferred=any(window.defer for window in windows_at(rules, now_ms)),
     )
     last = watched.last
@@ -87,6 +88,24 @@ def look(
         }
     after = Watched(references=references, trips=trips, last=last)
     return Look(after, check, known, where, verdicts, decisions)
+
+
+def _doubted(
+    verdicts: tuple[Verdict, ...],
+    rules: Rules,
+    references: References,
+    figures: Mapping[str, float | None],
+    reading: Reading,
+    *,
+    now_ms: int,
+) -> set[str]:
+    """Keys that act by the parts of equity only: equity as it was read does not show it."""
+    if identity_error(reading) <= 0:
+        return set()
+    as_read = {**figures, "equity": reading.equity}
+    shown = {one.key for one in judge(rules, references, as_read, now_ms=now_ms)
+             if one.level == "act"}  # fmt: skip
+    return {one.key for one in verdicts if one.level == "act"} - shown
 
 
 def figures_of(reading: Reading) -> dict[str, float | None]:

@@ -56,6 +56,8 @@ LAZY: dict[str, tuple[str, str]] = {
     "backup": ("events.backup.cli:backup", "Copy log and database into one file."),
     "restore": ("events.backup.cli:restore_command", "Write a backup into empty servers."),
     "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
+    "positions": ("consumers.trades.cli:positions", "Open positions: price, profit, stops."),
+    "trades": ("consumers.trades.cli:trades", "Closed trades with their net result."),
     "why": (
         "consumers.replay.why_cli:why_command",
         "Show what led to an entry, and what followed.",

@@ -1,6 +1,12 @@
 """PostgreSQL: where what was captured is stored. The only room that knows its driver."""
 
-from events.postgres.archive import count_ticks, read_entries, read_ticks
+from events.postgres.archive import (
+    count_ticks,
+    places_of_ticket,
+    read_entries,
+    read_newest,
+    read_ticks,
+)
 from events.postgres.batch import SinkBatch
 from events.postgres.connection import (
     DatabaseError,
@@ -38,7 +44,9 @@ __all__ = [
     "count_ticks",
     "current",
     "migrate",
+    "places_of_ticket",
     "read_entries",
+    "read_newest",
     "read_offsets",
     "read_ticks",
     "wait_until_ready",

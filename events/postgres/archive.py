@@ -43,6 +43,22 @@ _SELECT_DEAD = (
     "SELECT entry_ms, entry_seq, type, key, data, cause"  # noqa: S608 - constants
     f" FROM raw.dead_entries r WHERE {_AT_PLACES}"
 )
+_SELECT_NEWEST = (
+    "SELECT DISTINCT ON (key) entry_ms, entry_seq, type, key,"
+    " coalesce(original, convert_to(body::text, 'UTF8')), cause FROM raw.events"
+    ' WHERE stream_id = %s AND type LIKE %s AND "time" >= raw.utc_time(%s)'
+    " ORDER BY key, entry_ms DESC, entry_seq DESC"
+)
+_SELECT_OF_TICKET = (
+    "SELECT r.name, f.entry_ms, f.entry_seq FROM ("
+    "SELECT stream_id, entry_ms, entry_seq FROM raw.deals"
+    " WHERE ticket = %(ticket)s OR order_ticket = %(ticket)s OR position_id = %(ticket)s"
+    " UNION SELECT stream_id, entry_ms, entry_seq FROM raw.orders"
+    " WHERE done AND (ticket = %(ticket)s OR position_id = %(ticket)s"
+    " OR position_by_id = %(ticket)s)"
+    ") f JOIN raw.streams r ON r.id = f.stream_id JOIN raw.terminals m ON m.id = r.terminal_id"
+    " WHERE m.name = %(terminal)s ORDER BY 2, 3 LIMIT %(rows_max)s"
+)
 _TIMEFRAMES = {seconds: name for name, seconds in TIMEFRAME_SECONDS.items()}
 
 
@@ -126,6 +142,28 @@ def read_entries(
             if place not in entries:
                 entries[place] = rebuild(names, stream, place, batch)
     return [entries[place] for place in sorted(entries)]
+
+
+def read_newest(connection: Connection, stream: Stream, name: str, *, since_ms: int) -> list[Entry]:
+    """The newest stored entry of each key, of JSON events called `name` (without a version) whose
+    event time is not before `since_ms`."""
+    stream_id = _stream_id(connection, stream)
+    pattern = name.replace("_", r"\_") + ".%"
+    rows = connection.execute(_SELECT_NEWEST, (stream_id, pattern, since_ms)).fetchall()
+    return [
+        Entry(stream, EntryId(ms, seq), type_, key, bytes(data), cause)
+        for ms, seq, type_, key, data, cause in rows
+    ]
+
+
+def places_of_ticket(
+    connection: Connection, namespace: str, ticket: int, *, rows_max: int
+) -> list[tuple[Stream, EntryId]]:
+    """Where stored deals and finished orders lie that name a ticket: their own, their order's or
+    their position's."""
+    arguments = {"ticket": ticket, "terminal": namespace, "rows_max": rows_max}
+    rows = connection.execute(_SELECT_OF_TICKET, arguments).fetchall()
+    return [(Stream.parse(name), EntryId(ms, seq)) for name, ms, seq in rows]
 
 
 def _verbatim(

@@ -36,9 +36,16 @@ def failure(
     )
 
 
-def halt_text(failed: HandlerFailed) -> str:
-    """Why a task stands still; `halted_at` reads the place back."""
-    return tidy(f"{failed.place} ({failed.entry_type}) may not be skipped: {failed.error}")
+def halt_text(failed: HandlerFailed, *, in_a_row: int = 0) -> str:
+    """Why a task stands still; `halted_at` reads the place back. `in_a_row`: so many entries
+    failed before anything succeeded."""
+    what = f"{failed.place} ({failed.entry_type})"
+    if not in_a_row:
+        return tidy(f"{what} may not be skipped: {failed.error}")
+    return tidy(
+        f"{what} may not be skipped, {in_a_row} entries in a row failed: correct the handler, then "
+        f"`bridgectl dlq retry`; the last error: {failed.error}"
+    )
 
 
 def told(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from consumers.runtime.deriving import Batch, Deriving
+from consumers.runtime.deriving import Batch, Deriving, Halting
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.rederive.feed import TURN_ENTRIES_MAX, Feed
 from events.log import BEGIN, Entry, Log
@@ -76,7 +76,7 @@ def _turns(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
 def _derived(deriving: Deriving, entries: list[Entry]) -> Iterator[Batch]:
     at = 0
     while at < len(entries):
-        batch = deriving.handle(entries[at:], halts=False)
+        batch = deriving.handle(entries[at:], halting=Halting.NEVER)
         changed, removed = deriving.changes()
         deriving.settle(batch, changed, removed)
         at += max(1, batch.handled)

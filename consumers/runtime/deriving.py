@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from consumers.failures.failure import failure, halt_text
 from consumers.runtime.group import Group
@@ -78,19 +79,34 @@ class _Failed(Exception):
         self.index, self.error = index, error
 
 
+class Halting(Enum):
+    """Whether an entry that fails halts the task in front of it."""
+
+    NEVER = "never"
+    NEEDED = "needed"
+    """When its type may not be skipped, or too many failed in a row."""
+    ALWAYS = "always"
+    """It halted the task already."""
+
+
 class Deriving:
     """A handler with its state, from one durable moment to the next.
 
     `handle` entries, store `changes()` and the outputs, then `settle`. Whoever cannot store them
-    drops this object and begins anew from a record.
+    drops this object and begins anew from a record. With `breaks` too many failures in a row halt
+    the task: that is counted in memory, so what derives again is told of it by the journal.
     """
 
-    def __init__(self, group: Group, record: TaskRecord) -> None:
+    def __init__(self, group: Group, record: TaskRecord, *, breaks: bool = False) -> None:
         self.group = group
         self.newest = record.newest
         """Id of the newest output that is durable."""
         self.handler: Handler = group.make(record)
         self._wanted = _Wanted(group.handler.types)
+        self._failures_max = group.handler.failures_max if breaks else 0
+        self._in_a_row = self._in_a_row_before = 0
+        """Entries that failed since one succeeded; what it was before entries that are handled
+        again are counted again."""
         self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
 
     @property
@@ -106,36 +122,36 @@ class Deriving:
         entries: Sequence[Entry],
         urgent: Callable[[], bool] = lambda: False,
         *,
-        halts: bool = True,
+        halting: Halting = Halting.NEEDED,
     ) -> Batch:
         """Handle what can be handled, in order; `Batch.handled` tells how many that were.
 
         An entry that raises is tried no second time: state and handler go back to what is
         durable, those before it are handled again, and in its place stands HandlerFailed.
-        `urgent` is asked between entries: when it says so, the batch ends there. Without `halts`
-        nothing that fails halts the task.
+        `urgent` is asked between entries: when it says so, the batch ends there.
         """
+        self._in_a_row_before = self._in_a_row
         try:
-            return self._attempt(entries, urgent, halts=halts)
+            return self._attempt(entries, urgent, halting=halting)
         except _Failed as failed:
             found = failed
         while True:
             self._reload()
             before = entries[: found.index]
             try:
-                batch = self._attempt(before, lambda: False, halts=halts)
+                batch = self._attempt(before, lambda: False, halting=halting)
             except _Failed as failed:
                 found = failed
                 continue
             short_of_memory = isinstance(found.error, MemoryError) and before
             if not short_of_memory and batch.handled == len(before):
-                self._bury(entries[found.index], found.error, batch, halts=halts)
+                self._bury(entries[found.index], found.error, batch, halting=halting)
             return batch  # where memory was short the entry comes again, alone
 
-    def condemn(self, entry: Entry, error: str, *, halts: bool = True) -> Batch:
+    def condemn(self, entry: Entry, error: str, *, halting: Halting = Halting.NEEDED) -> Batch:
         """HandlerFailed in place of what an entry would lead to, without asking the handler."""
         batch = Batch(notes=[Note(Deed.QUARANTINED, entry.place, error)])
-        self._bury(entry, error, batch, halts=halts)
+        self._bury(entry, error, batch, halting=halting)
         return batch
 
     def wants(self, entry: Entry) -> bool:
@@ -154,15 +170,17 @@ class Deriving:
             self.newest = batch.outputs[-1].id
 
     def _attempt(
-        self, entries: Sequence[Entry], urgent: Callable[[], bool], *, halts: bool
+        self, entries: Sequence[Entry], urgent: Callable[[], bool], *, halting: Halting
     ) -> Batch:
         """Handle and pack the state. Raises _Failed."""
-        batch = self._handle(entries, urgent, halts=halts)
+        batch = self._handle(entries, urgent, halting=halting)
         try:
             self._changes = self.state.changes()
         except UnstorableState:  # find the entry that led to it
             self._reload()
-            batch = self._handle(entries[: batch.handled], lambda: False, halts=halts, pack=True)
+            batch = self._handle(
+                entries[: batch.handled], lambda: False, halting=halting, pack=True
+            )
             self._changes = self.state.changes()
         return batch
 
@@ -171,7 +189,7 @@ class Deriving:
         entries: Sequence[Entry],
         urgent: Callable[[], bool],
         *,
-        halts: bool,
+        halting: Halting,
         pack: bool = False,
     ) -> Batch:
         batch, wanted = Batch(), self._wanted
@@ -185,7 +203,7 @@ class Deriving:
                 event = decode(entry)
             except Exception as error:  # of any kind: the bytes may be anything
                 batch.handled -= 1
-                self._bury(entry, error, batch, halts=halts)
+                self._bury(entry, error, batch, halting=halting)
                 if batch.halted:
                     break
                 continue
@@ -198,6 +216,7 @@ class Deriving:
                 if is_of_a_person(error):
                     raise
                 raise _Failed(index, error) from error
+            self._in_a_row = 0
         return batch
 
     def derive(self, event: AnyEvent, cause: Entry, batch: Batch) -> None:
@@ -209,15 +228,22 @@ class Deriving:
         id_ = EntryId(max(newest.ms, cause.id.ms), newest.seq + 1)
         batch.add(Output(id_, output))
 
-    def _bury(self, entry: Entry, error: BaseException | str, batch: Batch, *, halts: bool) -> None:
+    def _bury(
+        self, entry: Entry, error: BaseException | str, batch: Batch, *, halting: Halting
+    ) -> None:
         """HandlerFailed in place of what the entry would have led to; where it may not be
         skipped, the task halts in front of it."""
-        halts = halts and _name(entry) in self.group.handler.halts_on
+        broken = False
+        if halting is Halting.NEEDED:
+            self._in_a_row += 1
+            broken = 0 < self._failures_max <= self._in_a_row
+        needed = broken or _name(entry) in self.group.handler.halts_on
+        halts = needed if halting is Halting.NEEDED else halting is Halting.ALWAYS
         failed = failure(entry, error, group=self.group.name, version=self.version, halts=halts)
         self.derive(failed, entry, batch)
         batch.failed += 1
         if halts:
-            batch.halted = halt_text(failed)
+            batch.halted = halt_text(failed, in_a_row=self._in_a_row if broken else 0)
             batch.notes.append(Note(Deed.HALTED, entry.place))
         else:
             batch.handled += 1
@@ -226,6 +252,7 @@ class Deriving:
         """State and handler as they are durable."""
         state = self.handler.state
         state.discard()
+        self._in_a_row = self._in_a_row_before
         self._changes = ({}, [])
         made = self.group.handler(**self.group.parameters)
         made.state = state

@@ -23,6 +23,9 @@ class Order(StrEnum):
 
 
 EVERY_WRITER = "*"
+FAILURES_MAX = 50
+"""A handler that fails so often without one success is broken, and its entries are not: its task
+halts, where it would otherwise fill the dead letters with everything there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class Handler:
     """Change it when the meaning of the state changes: the state is then derived again."""
     halts_on: ClassVar[frozenset[str]] = frozenset({"deal"})
     """Events that may not be skipped when handling them fails: the task halts and tells."""
+    failures_max: ClassVar[int] = FAILURES_MAX
+    """Entries that may fail in a row; with the last of them the task halts and tells. 0: any
+    number."""
 
     state: State
     entry: Entry | None = None

@@ -18,7 +18,7 @@ from consumers.failures.request import (
     parse_place,
     unread,
 )
-from consumers.runtime.deriving import Batch, Deriving
+from consumers.runtime.deriving import Batch, Deriving, Halting
 from consumers.runtime.journal import Deed, Note
 from events.log import Claim, Entry, EntryId, Lane, Log, Stream
 
@@ -62,7 +62,7 @@ class Requests:
             why = "its entry is no longer in the log: it can only be dropped"
             self._answer(carried, request, Outcome.REFUSED, Deed.REFUSED, detail=why)
         else:
-            carried.batch = self._handled(entry, halts=False)
+            carried.batch = self._handled(entry, Halting.NEVER)
             carried.batch.halted = halted
             self._answer_tried(carried, request, entry)
         return carried
@@ -82,19 +82,19 @@ class Requests:
             carried.moved, carried.batch.halted = entries, ""
             self._answer(carried, request, Outcome.SKIPPED, Deed.SKIPPED, entry=entries[0])
             return carried
-        carried.batch = self._handled(entries[0], halts=True)
+        carried.batch = self._handled(entries[0], Halting.ALWAYS)
         if not carried.batch.halted:
             carried.moved = entries
         self._answer_tried(carried, request, entries[0])
         return carried
 
-    def _handled(self, entry: Entry, *, halts: bool) -> Batch:
+    def _handled(self, entry: Entry, halting: Halting) -> Batch:
         """Handle one entry alone, under the eyes of whoever comes after us should it kill us."""
         error = self._suspicion.condemns(entry)
         if error:
-            return self._deriving.condemn(entry, error, halts=halts)
+            return self._deriving.condemn(entry, error, halting=halting)
         self._log.tasks.trying(self._claim, str(self._suspicion.trial(entry)))
-        batch = self._deriving.handle([entry], halts=halts)
+        batch = self._deriving.handle([entry], halting=halting)
         batch.notes.clear()  # it did not halt now
         return batch
 

@@ -56,7 +56,7 @@ class TaskRun:
     ) -> None:
         self.spec, self.claim, self.halted = spec, claim, record.halted
         self._log = log
-        self._deriving = Deriving(group, record)
+        self._deriving = Deriving(group, record, breaks=True)
         self._reading = Reading(log, spec.inputs, group.handler.order, entries_max=entries_max)
         self._by_priority = group.handler.order is Order.PRIORITY
         self._journals = spec.journals(group.handler.order)

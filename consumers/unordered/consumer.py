@@ -85,6 +85,7 @@ class Consumer:
         self._monotonic, self._sleep = monotonic, sleep
         self._chance = chance or random.Random()  # noqa: S311 - spreads retries, no secret
         self._code = group.sink if isinstance(group, SinkGroup) else group.handler
+        self._what = "sink" if isinstance(group, SinkGroup) else "handler"
         self._entries_max = min(options.entries_max, ENTRIES_MAX)
         self.name = worker_name(options.holder, group.namespaces)
         self.stopping = False
@@ -302,8 +303,8 @@ class Consumer:
         self._not_before = self._monotonic() + next(self._waits)
         if self.progress.waiting != text:
             logger.warning(
-                "%s: the sink does not take entries (%s): they wait, nothing is lost",
-                self._group.name, text, exc_info=error,
+                "%s: the %s does not take entries (%s): they wait, nothing is lost",
+                self._group.name, self._what, text, exc_info=error,
             )  # fmt: skip
         self.progress.waiting = text
         self._effect.close()

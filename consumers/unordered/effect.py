@@ -23,6 +23,10 @@ class KeepsState(GroupRefused):
     """A handler that keeps state cannot be run without an order."""
 
 
+class FailsAlways(RuntimeError):
+    """A handler failed so often in a row that its entries cannot be the cause. They wait."""
+
+
 @dataclass(slots=True)
 class Done:
     """What came of some entries. Only those that derive anything are listed."""
@@ -59,9 +63,12 @@ class _Derives:
         self._handler: Handler = group.handler(**group.parameters)
         self._handler.state = State()
         self._handler.setup()
+        self._in_a_row = 0
+        """Entries that failed since one succeeded."""
 
     def of(self, task: Slot, entries: Sequence[Entry]) -> Done:
-        done = Done()
+        """Raises FailsAlways, and then none of these entries is done with."""
+        done, last = Done(), ""
         name, version = self._group.name, self._group.handler.version
         for entry in entries:
             if not _wanted(entry, self._group.handler.types):
@@ -71,8 +78,12 @@ class _Derives:
             except HANDLER_ERRORS as error:
                 if is_of_a_person(error):
                     raise
+                self._in_a_row += 1
+                last = f"{entry.place}: {told(error)}"
                 outputs = [dead_letter(name, version, entry, error)]
                 done.failed += 1
+            else:
+                self._in_a_row = 0
             if len(self._handler.state):
                 raise KeepsState(
                     f"{self._group.name} keeps state ({next(iter(self._handler.state))!r}): "
@@ -80,6 +91,12 @@ class _Derives:
                 )
             if outputs:
                 done.add(Derived(entry, outputs))
+        failures_max = self._group.handler.failures_max
+        if done.failed and 0 < failures_max <= self._in_a_row:
+            raise FailsAlways(
+                f"{failures_max} entries or more in a row failed, {last}: correct the handler and "
+                "start it again"
+            )
         return done
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from consumers.runtime.deriving import Batch, Deriving
+from consumers.runtime.deriving import Batch, Deriving, Halting
 from consumers.runtime.journal import Deed, Note
 from consumers.runtime.rederive.feed import ReplayImpossible, Turn
 from events.log import BEGIN, Entry, EntryId, Log, Stream
@@ -81,11 +81,12 @@ class Again:
         elif note.deed is Deed.RETRIED and note.place not in self._borne:
             entry = self._entry(note)
             passed_over = entry.id <= ends.get(entry.stream, BEGIN)
-            self._settle(self._deriving.handle([entry], halts=not passed_over))
+            halting = Halting.NEVER if passed_over else Halting.ALWAYS
+            self._settle(self._deriving.handle([entry], halting=halting))
 
     def _fail_again(self, note: Note) -> None:
         """What halted a task left its HandlerFailed and no trace in the state."""
-        batch = self._deriving.handle([self._entry(note)])
+        batch = self._deriving.handle([self._entry(note)], halting=Halting.ALWAYS)
         self._witness.derived(batch.outputs)
         self._deriving.settle(batch, {}, [])
 

@@ -140,13 +140,20 @@ class Look:
     def of_identifier(self, identifier: int) -> Held | None:
         return next((p for p in self.positions if p.identifier == identifier), None)
 
-    def working_on(self, held_identifier: int, ticket: int) -> Working | None:
-        """A market order that the broker has not finished and that belongs to a position."""
-        numbers = {held_identifier, ticket} - {0}
-        for order in self.orders:
-            if not order.pending and numbers & {order.position_id, order.position_by_id}:
-                return order
-        return None
+    def working_on(self, held: Held) -> tuple[Working, ...]:
+        """Market orders that the broker has not finished and that may close a position. Until it
+        is executed an order need not name its position (MQL5 reference, ORDER_POSITION_ID)."""
+        numbers = {held.identifier, held.ticket} - {0}
+        closes = mt5.ORDER_TYPE_BUY if held.side else mt5.ORDER_TYPE_SELL
+        return tuple(
+            order
+            for order in self.orders
+            if not order.pending
+            and (
+                numbers & {order.position_id, order.position_by_id}
+                or (not order.position_id and order.symbol == held.symbol and order.type == closes)
+            )
+        )
 
 
 class AccountCalls:

@@ -94,26 +94,27 @@ class Flattener:
             return self._until_ended(run)
 
     def resume(self) -> FlattenEnded | None:
-        """Go on with what the journal says was under way, or was to be kept flat, when an earlier
-        process died; None when there was nothing. Raises StoppedFlatten."""
-        fact = self._journal.fact(FLATTEN_FACT)
-        if not fact:
-            return None
-        scope = Scope.parse(str(fact["scope"]))
-        cause = Cause(
-            str(fact["flatten_id"]), scope, str(fact["reason"]), str(fact["by"]),
-            int(fact["since_ms"]),
-        )  # fmt: skip
-        run = self._run_of(cause)
-        ours = fact.get("ours")
-        if ours is not None:
-            run.ours = {
-                ("order" if kind == "order" else "position", int(number)) for kind, number in ours
-            }
-        with self._working:
-            self._remember(run)
-            run.begin(self._intents(cause.flatten_id))
-            return self._until_ended(run)
+        """Go on with what the journal says was under way, or was kept closed, when an earlier
+        process died: how the last of it stands, the first that is not FLAT before all others;
+        None when there was nothing. Raises StoppedFlatten."""
+        kept = self._unstoppable().fact(FLATTEN_FACT) or {}
+        found: list[FlattenEnded] = []
+        for scope, fact in kept.items():
+            cause = Cause(
+                str(fact["flatten_id"]), Scope.parse(scope), str(fact["reason"]),
+                str(fact["by"]), int(fact["since_ms"]),
+            )  # fmt: skip
+            run = self._run_of(cause)
+            if (ours := fact.get("ours")) is not None:
+                run.ours = {
+                    ("order" if kind == "order" else "position", int(number))
+                    for kind, number in ours
+                }
+            with self._working:
+                self._remember(run)
+                run.begin(self._intents(cause.flatten_id))
+                found.append(self._until_ended(run))
+        return next((one for one in found if one.state != "FLAT"), found[-1] if found else None)
 
     def tend(self) -> FlattenEnded | None:
         """One more sweep of what is kept flat: what is parked, refused or new is closed by its

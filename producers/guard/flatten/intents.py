@@ -17,7 +17,7 @@ from producers.guard.journal import Intent, IntentJournal
 logger = logging.getLogger(__name__)
 
 FLATTEN_FACT = "flatten"
-"""The fact of a journal that holds the flatten under way; it has none when that has ended."""
+"""The fact of a journal that holds, by scope, what is being closed or kept closed."""
 
 
 class MemoryJournal:

@@ -145,7 +145,7 @@ def stand_of(item: Item, look: Look, now_s: float) -> Stand:
         return Stand.GONE
     if sent is None:
         return Stand.OPEN
-    if look.working_on(item.identifier, item.ticket) is not None:
+    if look.working_on(held):
         return Stand.FLYING
     if held.volume_lots < sent.before_lots - VOLUME_DUST_LOTS:
         return Stand.MOVED
@@ -154,11 +154,13 @@ def stand_of(item: Item, look: Look, now_s: float) -> Stand:
     return Stand.FLYING if now_s < sent.seen_s + sent.patience_s else Stand.DOUBTFUL
 
 
-def stuck_order(item: Item, look: Look, now_s: float) -> Working | None:
-    """The order of an item that should have been final long ago."""
+def stuck_order(item: Item, look: Look, now_s: float, *, magic: int) -> Working | None:
+    """An order of ours for an item that should have been final long ago."""
     if item.sent is None or now_s < item.sent.at_s + STUCK_S:
         return None
-    return look.working_on(item.identifier, item.ticket)
+    held = held_of_item(item, look)
+    working = () if held is None else look.working_on(held)
+    return next((order for order in working if order.magic == magic), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class RequestDesk:
     ) -> None:
         self._book = book
         self._deviation_points = deviation_points
-        self._magic = magic
+        self.magic = magic
         self._comment = comment[:COMMENT_LENGTH_MAX]
 
     def drop_comment(self) -> None:
@@ -134,7 +134,7 @@ class RequestDesk:
     def _named(self, **request: Any) -> dict[str, Any]:
         if self._comment:
             request["comment"] = self._comment
-        return {**request, "magic": self._magic}
+        return {**request, "magic": self.magic}
 
 
 def answer_of(call: Future[Reply]) -> Answer:

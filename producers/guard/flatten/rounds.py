@@ -150,7 +150,7 @@ class Rounds:
                 item.due_s = 0.0
 
     def _cancel_stuck(self, item: Item, look: Look) -> None:
-        order = stuck_order(item, look, self.clock())
+        order = stuck_order(item, look, self.clock(), magic=self.desk.magic)
         if order is not None and item.due_s <= self.clock():
             item.due_s = self.clock() + SLOW_S
             ready = self.desk.cancel(order)

@@ -33,6 +33,8 @@ SETTLE_WAITS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between looks while requests take effect; begins anew with each progress."""
 BLIND_WAITS_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 BLIND_PAGE_S = 2.0
+PARKED_S = 6.0
+"""Closed markets are tried twice before a flatten ends without them."""
 MINUTE_S = 60.0
 OUTCOMES_MAX = 2000
 """Outcomes that are reported one by one."""
@@ -114,18 +116,16 @@ class Run:
         self.write_down("")
 
     def write_down(self, state: str) -> None:
-        """Keep what the next process must know of this flatten."""
+        """Keep what the next process must know of this flatten. One of the whole account takes
+        the place of all others."""
         ours = None if self.ours is None else sorted(self.ours)
-        cause = self.cause
-        self.journal.set_facts(
-            {
-                FLATTEN_FACT: {
-                    "flatten_id": cause.flatten_id, "scope": str(cause.scope),
-                    "reason": cause.reason, "by": cause.by, "since_ms": cause.since_ms,
-                    "state": state, "ours": ours,
-                }
-            }
-        )  # fmt: skip
+        cause, scope = self.cause, str(self.cause.scope)
+        kept = {} if cause.scope.whole else dict(self.journal.fact(FLATTEN_FACT) or {})
+        kept[scope] = {
+            "flatten_id": cause.flatten_id, "reason": cause.reason, "by": cause.by,
+            "since_ms": cause.since_ms, "state": state, "ours": ours,
+        }  # fmt: skip
+        self.journal.set_facts({FLATTEN_FACT: kept})
 
     def advance(self) -> float:
         """Look, and do what is to be done now. Returns how long to wait before the next one."""
@@ -140,7 +140,7 @@ class Run:
             self._progress_s, self._waits = now, 0
         self._unpark()
         left = self._left()
-        if not left:
+        if not left and not self._others_fly(look):
             return self._sweep(look, now)
         self._sweeps, self._flat_s = 0, None
         if self.rounds.send(look, self.cause.scope):
@@ -228,6 +228,11 @@ class Run:
         """What is still there, or may be, apart from what rules leave to others."""
         return [i for i in self.rounds.items.values() if not i.done and not i.others]
 
+    def _others_fly(self, look: Look) -> bool:
+        """Whether a market order in the scope is not final yet: it may open something."""
+        scope = self.cause.scope
+        return any(not o.pending and scope.holds(o.magic, o.symbol) for o in look.orders)
+
     def _unpark(self) -> None:
         """A market that shows a new price is open again."""
         parked = {i.symbol for i in self.rounds.items.values() if i.status == "parked"}
@@ -289,9 +294,9 @@ class Run:
 
     def _hopeless(self, left: list[Item], now: float) -> bool:
         """Whether waiting here makes no sense: all markets are closed, or nothing moves."""
-        if all(item.status == "parked" for item in left):
-            return True
-        return now >= self._progress_s + self.options.patience_s
+        parked = bool(left) and all(item.status == "parked" for item in left)
+        patience_s = self.options.patience_s
+        return now >= self._progress_s + (min(PARKED_S, patience_s) if parked else patience_s)
 
     def _wait_s(self, now: float) -> float:
         settle_s = SETTLE_WAITS_S[min(self._waits, len(SETTLE_WAITS_S) - 1)]

@@ -1,0 +1,1 @@
+"""Fault cases of the path that stops an account, on the simulated terminal."""

@@ -29,11 +29,13 @@ from events.settings import (
 )
 from producers.clock.broker_clock import BrokerClock
 from producers.clock.rules import ClockRule, ClockRuleError
-from producers.pollers.connection import Attached, Connection
+from producers.guard.ways.relay import GuardRelay
+from producers.opened import OpenedTerminal
+from producers.pollers.connection import Attached
 from producers.pollers.context import PAGE_TICKS_DEFAULT, ProducerOptions
 from producers.producer import Producer
-from producers.terminals.attach import Attachment, SymbolsRefused
-from producers.terminals.client import HostClient, HostLimits, HostState, open_client
+from producers.terminals.attach import SymbolsRefused
+from producers.terminals.client import HostClient
 from producers.terminals.configured import terminal_spec
 from producers.terminals.interface import TerminalUnusable
 from producers.terminals.spec import TRADE_MODES, TerminalSpec
@@ -78,20 +80,41 @@ def produce(for_s: float | None, volatile_log: bool, as_json: bool, **choice: An
         as_json=settings.log_json,
         secrets=settings.secrets(),
     )
-    with stopped_by_signals() as stop, _log_of(settings, stop) as log:
+    opening = _opened(settings, terminal)
+    with stopped_by_signals() as stop, opening as opened, _log_of(settings, stop) as log:
         if log is None:
             return
         _refuse_forgetful(log, terminal, allowed=volatile_log)
-        producer, client = build_producer(settings, terminal, log, stop=stop)
-        try:
+        producer, _ = build_producer(settings, terminal, log, stop=stop, opened=opened)
+        with _relayed(opened, producer):
             _run(producer, for_s)
-        finally:
-            try:
-                producer.stop()
-            finally:
-                client.close()
     if as_json:
         click.echo(producer.pulse.state().model_dump_json())
+
+
+def _opened(settings: Settings, terminal: TerminalSettings) -> OpenedTerminal:
+    """The terminal with its guard. Raises BadSettings, GuardHeld, LogError."""
+    spec = terminal_spec(terminal, state_dir=settings.state_dir)
+    symbols = producer_options(settings, terminal, spec).symbols
+    return OpenedTerminal(settings, terminal, spec, symbols=symbols)
+
+
+@contextmanager
+def _relayed(opened: OpenedTerminal, producer: Producer) -> Iterator[None]:
+    """What the guard tells goes into the log, its last word too; then the producer stops."""
+    keeper = opened.keeper
+    relay = GuardRelay(keeper, producer.context.spool) if keeper is not None else None
+    try:
+        if relay is not None:
+            relay.start()
+        yield
+    finally:
+        try:
+            if keeper is not None and relay is not None:
+                keeper.stop()
+                relay.stop()
+        finally:
+            producer.stop()
 
 
 def build_producer(
@@ -100,18 +123,20 @@ def build_producer(
     log: Log,
     *,
     stop: threading.Event | None = None,
+    opened: OpenedTerminal | None = None,
 ) -> tuple[Producer, HostClient]:
     """A producer and the client of its terminal's host, both still to be closed by the caller.
 
-    Raises BadSettings (and what Producer raises).
+    `opened`: the terminal, opened before; without it one is opened that has no guard. Raises
+    BadSettings (and what Producer raises).
     """
     spec = terminal_spec(terminal, state_dir=settings.state_dir)
     options = producer_options(settings, terminal, spec)
     rule = _clock_rule(terminal, spec)
-    limits = HostLimits(call_s=settings.worker_timeout)
-    attachment = Attachment(spec, symbols=options.symbols, aliases=terminal.aliases)
-    watch = _HostWatch()
-    client = open_client(spec, limits=limits, attach=attachment, on_state=watch)
+    made = opened or OpenedTerminal(
+        settings, terminal, spec, symbols=options.symbols, guarded=False
+    )
+    client = made.client
     try:
         producer = Producer(
             options,
@@ -119,14 +144,15 @@ def build_producer(
             log,
             attach=lambda: _attached(client),
             clock=BrokerClock(rule),
-            host_state=lambda: _host_state(client),
+            host_state=made.facts,
             retention=Retention(log, segment_folder(settings), limits_of(settings)),
             stopping=stop,
         )
     except BaseException:
-        client.close()
+        if opened is None:
+            client.close()
         raise
-    watch.connection = producer.connection
+    made.watch.connection = producer.connection
     return producer, client
 
 
@@ -187,29 +213,6 @@ def _attached(client: HostClient) -> Attached:
     client.call("terminal_info")
     attached = client.attached
     return Attached(dict(attached.symbols) if attached is not None else {})
-
-
-class _HostWatch:
-    """Tells the connection when a host ended. Called in the client's thread."""
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self._timeouts = 0
-
-    def __call__(self, state: HostState) -> None:
-        hung, self._timeouts = state.timeouts > self._timeouts, state.timeouts
-        if state.state == "down" and self.connection is not None:
-            self.connection.host_ended(hung=hung, detail=state.last_error)
-
-
-def _host_state(client: HostClient) -> dict[str, Any]:
-    state = client.state()
-    return {
-        "calls": state.calls,
-        "call_timeouts": state.timeouts,
-        "host_restarts": state.restarts,
-        "queue_length": state.queue_length,
-    }
 
 
 def _run(producer: Producer, for_s: float | None) -> None:

@@ -5,9 +5,11 @@ Until then the gate is closed: a guard that does not know its account cannot say
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
 from threading import Event as Signal
 from threading import Lock, Thread
 from typing import Any
@@ -23,9 +25,9 @@ from producers.guard.journal import HeardRow, Journal
 from producers.guard.options import GuardOptions
 from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.watch import Watch
-from producers.guard.ways.following import LogFollower
+from producers.guard.ways.following import LogFollower, NearGuard
 from producers.guard.ways.rules_file import RulesSource, RulesWatcher
-from producers.guard.ways.socket_server import GuardSocket
+from producers.guard.ways.socket_server import ADDRESS_FILE, GuardSocket
 from producers.terminals.client import HostClient
 from producers.terminals.client.order_gate import GuardsWay, may_open
 from producers.terminals.interface import Priority, TerminalLost
@@ -67,8 +69,8 @@ class GuardKeeper:
         self._lock = FileLock(options.folder / LOCK_FILE)
         if locked and not self._lock.acquire():
             raise GuardHeld(
-                f"another guard watches {options.terminal} (lock {options.folder / LOCK_FILE}): "
-                "stop the program it runs in first"
+                f"another guard watches {options.terminal}{_holder(options.folder)}: stop the "
+                "program it runs in first (bridgectl down)"
             )
         self._made = Lock()
         self.guard: Guard | None = None
@@ -91,15 +93,21 @@ class GuardKeeper:
             self._finder.start()
 
     def stop(self) -> None:
-        """End everything but the client; the gate stays closed for whoever opens something."""
+        """End everything but journal and client: what was told can still be heard. May be called
+        twice. A latched gate stays closed."""
         self._stopping.set()
         if self._finder.is_alive():
             self._finder.join()
         for stop in reversed(self._stops):
             stop()
         self._stops.clear()
+
+    def close(self) -> None:
+        """Stop, close the journal, free the terminal for another guard."""
+        self.stop()
         if self._journal is not None:
             self._journal.close()
+            self._journal = None
         self._lock.release()
 
     def tell(self, command: Command, via: Via = "socket") -> Answer:
@@ -189,7 +197,7 @@ class GuardKeeper:
             guard.start()
             self._stops.append(guard.stop)
             if self._open_log is not None:
-                follower = LogFollower(guard, self._open_log, namespace=self._namespace)
+                follower = LogFollower(NearGuard(guard), self._open_log, namespace=self._namespace)
                 follower.start()
                 self._stops.append(follower.stop)
         self.known.set()
@@ -198,3 +206,11 @@ class GuardKeeper:
         """A page of the closing machine is in the journal already; it goes past a dead log."""
         if self.guard is not None:
             self.guard.voice.page(text, cure)
+
+
+def _holder(folder: Path) -> str:
+    """Which process holds the lock, as its address file tells."""
+    try:
+        return f" in process {int(json.loads((folder / ADDRESS_FILE).read_text('utf-8'))['pid'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

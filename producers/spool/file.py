@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS known (
     kind TEXT NOT NULL, number INTEGER NOT NULL, time_s INTEGER NOT NULL,
     PRIMARY KEY (kind, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 _INSERT = (
@@ -155,8 +156,15 @@ class Spool:
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def put(self, entries: Sequence[tuple[int, NewEntry]], known: Iterable[Known] = ()) -> int:
-        """Write (partition, entry) pairs and known tickets to disk, all or nothing.
+    def put(
+        self,
+        entries: Sequence[tuple[int, NewEntry]],
+        known: Iterable[Known] = (),
+        *,
+        place: tuple[str, int] | None = None,
+    ) -> int:
+        """Write (partition, entry) pairs and known tickets to disk, all or nothing. `place`:
+        (name, row) of another journal, up to which these entries take it over.
 
         Returns the last row number. Raises SpoolFull, SpoolUnusable.
         """
@@ -175,6 +183,8 @@ class Spool:
                 for partition, entry in entries:
                     row = db.execute(_INSERT, _row_of(partition, entry, now)).lastrowid or row
                 db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?)", known)
+                if place is not None:
+                    db.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", place)
         except sqlite3.Error as error:
             raise _full_or_unusable(self.path, error) from error
         self._arrive(entries, size)
@@ -257,6 +267,14 @@ class Spool:
             )
             if not db.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'entries'").fetchone():
                 db.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (row,))
+
+    def place(self, name: str) -> int:
+        """Up to which row another journal was taken over; 0: nothing yet."""
+        with self._read_lock:
+            found = self._reader.execute(
+                "SELECT row FROM places WHERE name = ?", (name,)
+            ).fetchone()
+        return int(found[0]) if found else 0
 
     def unknown(self, kind: str, numbers: Iterable[int]) -> set[int]:
         """Which of these tickets were never put."""

@@ -68,7 +68,7 @@ def guarded(
             guard_of(keeper).set_rules(Rules.model_validate(rules))
         yield keeper
     finally:
-        keeper.stop()
+        keeper.close()
 
 
 def guard_of(keeper: GuardKeeper) -> Guard:

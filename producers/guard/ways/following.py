@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from threading import Event as Signal
 from threading import Thread
+from typing import Protocol
 
 from events.codec import BadEvent, UnknownEvent, decode
 from events.decisions import Command, ReferenceSet
+from events.latch import LatchStore
 from events.log import (
     ACCOUNT_PARTITION,
     OPERATOR,
@@ -42,6 +44,74 @@ LOOK_BACK_MS = 60_000
 """A guard that never read a lane obeys what was posted to it this short ago."""
 LOOK_BACK_MAX = 100
 PLACE_FACT = "place:"
+ANSWERED = ("handled", "dropped", "skipped")
+
+
+class Follower(Protocol):
+    """On whose behalf the log is followed: a guard beside us, or one on another machine."""
+
+    def tell(self, command: Command, via: Via) -> object: ...
+    def take_reference(self, stated: ReferenceSet) -> None: ...
+    def take_risk_halted(self, text: str) -> None:
+        """Group risk stands still; empty: it goes on."""
+        ...
+
+    def heard_log(self) -> None: ...
+    def place(self, stream: Stream) -> str | None: ...
+    def keep_place(self, stream: Stream, id: EntryId) -> None: ...
+    def sync_is_urgent(self) -> bool: ...
+    def sync(self, latches: LatchStore) -> None:
+        """Bring both copies of the latch in line. Raises LogError."""
+        ...
+
+
+class NearGuard:
+    """A guard beside us, as a Follower."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def tell(self, command: Command, via: Via) -> object:
+        """See Guard.tell."""
+        return self._guard.tell(command, via)
+
+    def take_reference(self, stated: ReferenceSet) -> None:
+        """Told of before the first look, it is in the log for group risk alone."""
+        if not self._guard.state_reference(stated):
+            logger.warning("a reference of account %d came too early, or is not ours", stated.login)
+
+    def take_risk_halted(self, text: str) -> None:
+        """Without group risk nobody judges soft limits: nothing new meanwhile."""
+        guard = self._guard
+        if text:
+            guard.block(Block("risk_halted", text, "guard"))
+            guard.voice.alert("critical", "risk_halted", text, cure="bridgectl dlq list")
+        elif guard.unblock("risk_halted"):
+            guard.voice.resolve("risk_halted", f"group {RISK} goes on")
+
+    def heard_log(self) -> None:
+        """The log answered."""
+        self._guard.watch.heard_log()
+
+    def place(self, stream: Stream) -> str | None:
+        """How far a lane was read."""
+        found = self._guard.journal.fact(f"{PLACE_FACT}{stream}")
+        return None if found is None else str(found)
+
+    def keep_place(self, stream: Stream, id: EntryId) -> None:
+        """A lane was read so far."""
+        self._guard.journal.set_facts({f"{PLACE_FACT}{stream}": str(id)})
+
+    def sync_is_urgent(self) -> bool:
+        """Whether the log's copy lacks a latch of ours."""
+        return self._guard.latching.missing_in_log
+
+    def sync(self, latches: LatchStore) -> None:
+        """Either copy latches."""
+        self._guard.latches = latches
+        found = self._guard.latching.sync(latches)
+        if found is not None:
+            self._guard.found_latch(found)
 
 
 class LogFollower:
@@ -49,21 +119,21 @@ class LogFollower:
 
     def __init__(
         self,
-        guard: Guard,
+        followed: Follower,
         open_log: Callable[[], Log],
         *,
         namespace: str,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guard, self._open_log, self._namespace = guard, open_log, namespace
+        self._followed, self._open_log, self._namespace = followed, open_log, namespace
         self._wall, self._monotonic = wall, monotonic
         self._vias: dict[Stream, Via] = {
             Slot(namespace, OPERATOR, ACCOUNT_PARTITION).stream(Lane.CRITICAL): "operator",
             Slot(namespace, RISK, ACCOUNT_PARTITION).stream(Lane.CRITICAL): "risk",
         }
         self._places: dict[Stream, EntryId] = {}
-        self._synced_at = 0.0
+        self._synced_at = -SYNC_S
         self._stopping = Signal()
         self._thread = Thread(target=self._run, name="guard-log", daemon=True)
 
@@ -90,7 +160,6 @@ class LogFollower:
                 continue
             failures = 0
             try:
-                self._guard.latches = log.latches(self._namespace)
                 self._follow(log)
             except LogError as error:
                 logger.warning("the guard lost the log: %s", error)
@@ -102,27 +171,25 @@ class LogFollower:
 
     def _follow(self, log: Log) -> None:
         """Raises LogError when the log goes away."""
+        latches = log.latches(self._namespace)
         self._places = {stream: self._place(log, stream) for stream in self._vias}
         while not self._stopping.is_set():
+            urgent = self._followed.sync_is_urgent()
+            if urgent or self._monotonic() - self._synced_at >= SYNC_S:
+                self._synced_at = self._monotonic()
+                self._followed.sync(latches)
             found = log.read(self._places, block_ms=BLOCK_MS)
-            self._guard.watch.heard_log()
+            self._followed.heard_log()
             for stream, entries in found.items():
                 for entry in entries:
                     self._take(entry, self._vias[stream])
                 self._places[stream] = entries[-1].id
-                self._guard.journal.set_facts({f"{PLACE_FACT}{stream}": str(entries[-1].id)})
-            if self._guard.latching.missing_in_log or (
-                self._monotonic() - self._synced_at >= SYNC_S
-            ):
-                self._synced_at = self._monotonic()
-                latch = self._guard.latching.sync(log.latches(self._namespace))
-                if latch is not None:
-                    self._guard.found_latch(latch)
+                self._followed.keep_place(stream, entries[-1].id)
 
     def _place(self, log: Log, stream: Stream) -> EntryId:
         """Where to go on: behind what was read, or a little before now on a lane (or a log)
         never seen. A log that was cut and holds less than was read is such a one."""
-        kept = self._guard.journal.fact(f"{PLACE_FACT}{stream}")
+        kept = self._followed.place(stream)
         newest = log.info(stream).last_id
         if kept is not None and EntryId.parse(kept) <= newest:
             return EntryId.parse(kept)
@@ -141,19 +208,15 @@ class LogFollower:
             logger.warning("not read: %s", error)
             return
         if isinstance(event, Command):
-            self._guard.tell(event, via)
+            self._followed.tell(event, via)
         elif isinstance(event, ReferenceSet) and via == "operator":
-            self._guard.state_reference(event)
+            self._followed.take_reference(event)
         elif isinstance(event, HandlerFailed) and event.group == RISK and event.halted:
-            text = f"group {RISK} stands still: {event.error}"
-            self._guard.block(Block("risk_halted", text[:500], "guard"))
-            self._guard.voice.alert(
-                "critical", "risk_halted", text[:500], cure="bridgectl dlq list"
-            )
-        elif (
-            isinstance(event, OperatorAnswered)
-            and event.group == RISK
-            and (event.outcome in ("handled", "dropped", "skipped"))
-        ):
-            self._guard.unblock("risk_halted")
-            self._guard.voice.resolve("risk_halted", f"group {RISK} goes on")
+            self._followed.take_risk_halted(f"group {RISK} stands still: {event.error}"[:500])
+        elif isinstance(event, OperatorAnswered) and _goes_on(event):
+            self._followed.take_risk_halted("")
+
+
+def _goes_on(answered: OperatorAnswered) -> bool:
+    """Whether a task of group risk that stood still goes on behind the entry."""
+    return answered.group == RISK and answered.outcome in ANSWERED

@@ -118,7 +118,7 @@ class Prices:
             since_ms = known["open_ms"]
             if since_ms is None or now_ms < since_ms + STALE_S * 1000:
                 continue
-            if age_s > max(STALE_S, GAPS_STALE * known["gaps"][_hour(now_ms, offset_s)]):
+            if age_s > max(STALE_S, GAPS_STALE * _usual_gap_s(known, _hour(now_ms, offset_s))):
                 stale[look.symbol] = age_s
         market = self._market_is_silent(should, stale)
         yield from self._tell_market(seen, market, stale)
@@ -189,7 +189,7 @@ class Prices:
         if hour != known["hour"]:
             known["hour"] = hour
             known["gaps"][hour] *= GAP_FADES
-        elif gap_s <= GAP_S_MAX:
+        if gap_s <= GAP_S_MAX:
             known["gaps"][hour] = max(known["gaps"][hour], gap_s)
         spread, usual = look.ask - look.bid, known["spread"][hour]
         if spread > 0 and not self._conditions.is_open("spread", look.symbol):
@@ -275,6 +275,12 @@ class Prices:
             if look.symbol not in self.held:
                 for topic in ("stale_ticks", "spread"):
                     yield from self._conditions.over(topic, look.symbol, now_ms)
+
+
+def _usual_gap_s(known: dict[str, Any], hour: int) -> float:
+    """The longest pause of this hour and the one before; of an hour never seen, of any hour."""
+    gaps: list[float] = known["gaps"]
+    return max(gaps[hour], gaps[hour - 1]) if gaps[hour] else max(gaps)
 
 
 def _hour(now_ms: int, offset_s: int) -> int:

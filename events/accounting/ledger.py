@@ -120,7 +120,7 @@ class Ledger:
     credit: float = 0.0
     positions: dict[int, OpenPosition] = field(default_factory=dict)
     """By identifier, in the order they were opened."""
-    revision: int = 0
+    revision: int = field(default=0, compare=False)
     """Counts the changes of positions, for who keeps what he derived from them."""
 
     def by_ticket(self, ticket: int) -> OpenPosition | None:

@@ -130,6 +130,26 @@ def test_the_clock_goes_on_while_nobody_is_there(tmp_path: Path) -> None:
     assert later.started_utc_ms == lines[0]["start_utc_ms"]
 
 
+def test_the_background_trader_rests_while_no_terminal_runs(tmp_path: Path) -> None:
+    file = tmp_path / "memory.jsonl"
+    trader = TraderOptions(every_s=10.0, hold_max_s=30.0, symbols=("BTCUSD",))
+    options: dict[str, Any] = {"speed": 1, "trader": trader}
+    first = terminal_of(file, **options)
+    first.advance(300_000)
+    assert first.history_deals_total(0, FAR) > 20
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["wall_ms"] -= 30 * 86_400_000
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    later = terminal_of(file, **options)
+    assert later.clock.utc_ms() > START + 30 * 86_400_000
+    missed = [d for d in later.history_deals_get(0, FAR) if d.time > START // 1000 + 7200 + 400]
+    assert later.positions_get() == ()
+    assert not missed
+    later.advance(60_000)
+    assert later.history_deals_get(0, FAR)[-1].time > START // 1000 + 30 * 86_400
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

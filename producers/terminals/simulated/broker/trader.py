@@ -77,6 +77,17 @@ class BackgroundTrader:
         self._span, self._number, kept = state
         self._appointments = [_Appointment(*item) for item in kept]
 
+    def rest_until(self, utc_ms: int) -> None:
+        """Open nothing before a moment; what is open is ended as it was planned."""
+        span = max(0, -(-(utc_ms - self._begun_ms) // int(self._options.every_s * 1000)))
+        if span <= self._span:
+            return
+        self._span = span
+        self._appointments = [item for item in self._appointments if item.ticket]
+        heapq.heapify(self._appointments)
+        self.revision += 1
+        self._plan_opening()
+
     def _draws(self, span: int) -> Random:
         """All he decides in a span. Each has its own, so that nothing of what was drawn before
         must be known to go on."""

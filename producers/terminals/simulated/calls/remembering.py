@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from events.accounting import RefusedFill
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.broker.recording import Recorder
+from producers.terminals.simulated.broker.trader import BackgroundTrader
 from producers.terminals.simulated.calls.arguments import CallFailed
 from producers.terminals.simulated.market.moved import Move
 from producers.terminals.simulated.memory import BrokerMemory, MemoryDamaged
@@ -18,6 +19,10 @@ from producers.terminals.simulated.options import SimulatedOptions
 
 if TYPE_CHECKING:
     from producers.terminals.simulated.calls.core import TerminalCore
+
+
+AWAY_MS = 3_600_000
+"""After a longer absence of every process the background trader was away too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class AccountMemory:
         self._moves = terminal.market.moves
         for line in self._lines:
             self._recall(terminal, line)
+        self._let_rest(terminal)
         self._lines = []
         for server in terminal.open_servers().values():
             held = {p.symbol for p in server.ledger.positions.values()}
@@ -110,6 +116,16 @@ class AccountMemory:
                 self._moves = terminal.market.moves
         except (KeyError, TypeError, ValueError, AttributeError, RefusedFill) as error:
             raise self._memory.damaged(f"a line does not fit: {error!r}") from error
+
+    def _let_rest(self, terminal: TerminalCore) -> None:
+        """Nobody lets a made-up trader trade through days in which no terminal ran."""
+        now_ms = terminal.clock.utc_ms()
+        if not self._lines or now_ms - self._lines[-1]["utc_ms"] < AWAY_MS:
+            return
+        for server in terminal.open_servers().values():
+            for actor in server.actors.values():
+                if isinstance(actor, BackgroundTrader):
+                    actor.rest_until(now_ms)
 
     def _recorder(self, terminal: TerminalCore, login: int) -> Recorder:
         if login not in self._recorders:

@@ -149,10 +149,12 @@ class ReferenceSet(Event):
     high_water: float | None = None
     day_reference: float | None = None
     """Of the day that runs now."""
+    set_id: str = ""
+    """Each is posted once; without it only one per account could be."""
 
     @property
     def key(self) -> str:
-        return str(self.login)
+        return f"{self.login}/{self.set_id}" if self.set_id else str(self.login)
 
 
 class RulesSet(Event):

@@ -65,7 +65,8 @@ def references_told(references: References, rules: Rules) -> dict[str, float | s
     if not references.since_ms:
         return {}
     return {
-        "initial_balance": _number(references.absolute),
+        "initial_balance": _number(references.initial_balance),
+        "operations": _number(references.operations),
         "high_water": _number(references.high_water),
         "best_reset_balance": _number(references.best_reset_balance),
         "day": references.day,

@@ -188,6 +188,8 @@ def with_set(references: References, stated: ReferenceSet) -> References:
         known |= {HIGH_WATER, HIGH_BALANCE, BEST_RESET}
     if stated.day_reference is not None:
         update["day_set"] = stated.day_reference
+        if DAY_BALANCE in references.unknown:
+            update[DAY_BALANCE] = stated.day_reference
         known |= {DAY_BALANCE, DAY_EQUITY, DAY_PEAK}
     update["unknown"] = tuple(name for name in references.unknown if name not in known)
     return references.model_copy(update=update)

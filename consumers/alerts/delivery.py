@@ -44,6 +44,8 @@ class AlertDelivery(Sink):
     inputs: ClassVar[Inputs] = Inputs(writers=(WATCH,), lanes=(Lane.HIGH,))
     tasks: ClassVar[int | None] = 1
     types: ClassVar[frozenset[str]] = frozenset({"alert"})
+    given_max: ClassVar[int] = 1_000
+    """The bridge may be started again many times while a target is down."""
     target: ClassVar[str] = ""
 
     def __init__(
@@ -108,7 +110,7 @@ class AlertDelivery(Sink):
         if outcome.result is Result.REFUSED:
             raise Refused(newest, outcome.detail)
         if not outcome.delivered:
-            raise NotDelivered(f"{self.target}: {outcome.detail}")
+            raise NotDelivered(f"{outcome.target}: {outcome.detail}")
         for entry, _ in part:
             _delivered[self.target, entry.place] = None
         while len(_delivered) > DELIVERED_MAX:

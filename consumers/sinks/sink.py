@@ -47,6 +47,9 @@ class Batch:
     after: str
 
 
+GIVEN_MAX = 5
+
+
 class Sink:
     """Subclass it and write. One object serves one task, in one thread.
 
@@ -65,6 +68,9 @@ class Sink:
     """Entries as they are, unknown ones too, and nothing decoded. Else an entry that cannot be
     read becomes a dead letter (HandlerFailed) and the sink never sees it."""
     version: ClassVar[str] = "1"
+    given_max: ClassVar[int] = GIVEN_MAX
+    """Without an order: an entry that was given out so often, and never acknowledged, becomes a
+    dead letter. More where the program may be started again while the sink is down."""
 
     def open(self, task: Slot) -> None:
         """Connect. Called before the first batch, and again after an error."""

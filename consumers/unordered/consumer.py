@@ -18,6 +18,7 @@ from consumers.runtime.group import TaskSpec
 from consumers.runtime.sharing import Members, worker_name
 from consumers.sinks import SinkGroup
 from consumers.sinks.letter import dead_letter
+from consumers.sinks.sink import GIVEN_MAX
 from consumers.unordered.effect import Done, effect_of
 from consumers.workers.beginning import Begin
 from consumers.workers.progress import Count, Progress
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 SILENT_S = 15.0
 """Entries that a consumer did not acknowledge for this long are given to another one."""
-GIVEN_MAX = 5
-"""An entry that was given out so often, and never acknowledged, becomes a dead letter."""
 ENTRIES_MAX = 200
 """Most entries taken of each stream at once: what a consumer that dies leaves to others."""
 SPECS_S = 2.0
@@ -86,6 +85,7 @@ class Consumer:
         self._chance = chance or random.Random()  # noqa: S311 - spreads retries, no secret
         self._code = group.sink if isinstance(group, SinkGroup) else group.handler
         self._what = "sink" if isinstance(group, SinkGroup) else "handler"
+        self._given_max = group.sink.given_max if isinstance(group, SinkGroup) else GIVEN_MAX
         self._entries_max = min(options.entries_max, ENTRIES_MAX)
         self.name = worker_name(options.holder, group.namespaces)
         self.stopping = False
@@ -258,7 +258,7 @@ class Consumer:
         known = {entry.place for entry in (*hand.kept, *hand.alone)}
         doomed = []
         for entry, times in zip(found.entries, found.times, strict=True):
-            if times > GIVEN_MAX:
+            if times > self._given_max:
                 doomed.append(entry)
             elif entry.place not in known:
                 hand.alone.append(entry)
@@ -268,7 +268,7 @@ class Consumer:
 
     def _give_up(self, hand: _Hand, entries: Sequence[Entry]) -> None:
         """Entries that nobody survived, or that never end."""
-        reason = f"given out {GIVEN_MAX} times, and every consumer died or hung over it"
+        reason = f"given out {self._given_max} times, and every consumer died or hung over it"
         done = Done(failed=len(entries))
         for entry in entries:
             logger.error("%s is passed over: %s", entry.place, reason)

@@ -12,8 +12,8 @@ import pytest
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.sinks import Batch, Refused, Sink, SinkGroup
+from consumers.sinks.sink import GIVEN_MAX
 from consumers.unordered import Consumer, KeepsState
-from consumers.unordered.consumer import GIVEN_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.taking import WorkerOptions
 from consumers.workers.worker import GroupRefused, Worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,10 @@ _SELECT_OF_TICKET = (
     " UNION SELECT stream_id, entry_ms, entry_seq FROM raw.orders"
     " WHERE done AND (ticket = %(ticket)s OR position_id = %(ticket)s"
     " OR position_by_id = %(ticket)s)"
+    " UNION SELECT stream_id, entry_ms, entry_seq FROM raw.events WHERE type LIKE 'trade.%%'"
+    " AND body -> 'trade' ->> 'position_id' = %(ticket)s::text"
+    " UNION SELECT stream_id, entry_ms, entry_seq FROM raw.events WHERE type = 'flatten_step.1'"
+    " AND body ->> 'ticket' = %(ticket)s::text"
     ") f JOIN raw.streams r ON r.id = f.stream_id JOIN raw.terminals m ON m.id = r.terminal_id"
     " WHERE m.name = %(terminal)s ORDER BY 2, 3 LIMIT %(rows_max)s"
 )
@@ -159,9 +164,9 @@ def read_newest(connection: Connection, stream: Stream, name: str, *, since_ms: 
 def places_of_ticket(
     connection: Connection, namespace: str, ticket: int, *, rows_max: int
 ) -> list[tuple[Stream, EntryId]]:
-    """Where stored deals and finished orders lie that name a ticket: their own, their order's or
-    their position's."""
-    arguments = {"ticket": ticket, "terminal": namespace, "rows_max": rows_max}
+    """Where stored deals, finished orders, trades and steps of a flatten lie that name a ticket:
+    their own, their order's or their position's."""
+    arguments = {"ticket": Decimal(ticket), "terminal": namespace, "rows_max": rows_max}
     rows = connection.execute(_SELECT_OF_TICKET, arguments).fetchall()
     return [(Stream.parse(name), EntryId(ms, seq)) for name, ms, seq in rows]
 

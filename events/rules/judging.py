@@ -124,19 +124,26 @@ def levels(
     factor = 1.0
     if limit.basis != Basis.MONEY:
         factor = _base(limit, references, rules, figures) / 100
+    own = own_levels(limit, factor=factor)
+    return Levels(own.warn * factor, own.act * factor, own.limit * factor)
+
+
+def own_levels(limit: Limit, *, factor: float) -> Levels:
+    """Levels in the unit they are written in, with what was left out; `factor` is one unit of
+    them in account currency."""
     budget = limit.limit if limit.limit is not None else limit.act
     assert budget is not None, limit.name  # the loader demands one of them
     act = limit.act
     if act is None and limit.buffer_percent is not None:
         act = budget * (1 - limit.buffer_percent / 100)
     if act is None and limit.buffer is not None:
-        act = budget - limit.buffer / factor if factor else budget
+        act = (budget - limit.buffer / factor) if factor else budget
     if act is None:
         act = budget * ACT_SHARE if limit.definition.loss else budget
     warn = limit.warn
     if warn is None:
         warn = _warn_of(limit, budget=budget, act=act)
-    return Levels(warn * factor, act * factor, budget * factor)
+    return Levels(warn, act, budget)
 
 
 def floors(rules: Rules, references: References) -> tuple[Floor, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -44,8 +43,12 @@ def read_calendar(path: Path, *, zone: str) -> list[dict[str, Any]]:
 
 
 def _of_csv(text: str, zone: str) -> Iterator[dict[str, Any]]:
-    lines = [line if line.strip() and not line.startswith("#") else "" for line in text.split("\n")]
-    reader = csv.DictReader(io.StringIO("\n".join(lines)), skipinitialspace=True)
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.startswith("#")
+    ]
+    reader = csv.DictReader((line for _, line in lines), skipinitialspace=True)
     columns = [name.strip().lower() for name in reader.fieldnames or []]
     if not set(columns) & set(_TIME_COLUMNS):
         raise Unreadable("has no column `time`: the first line names the columns", 1)
@@ -56,7 +59,7 @@ def _of_csv(text: str, zone: str) -> Iterator[dict[str, Any]]:
             at = f"{row['date'].strip()}T{at}"
         concerns = _first(row, _CONCERNS_COLUMNS).replace("/", " ").split()
         yield {
-            "at_ms": _moment_ms(at, zone, reader.line_num),
+            "at_ms": _moment_ms(at, zone, lines[min(reader.line_num, len(lines)) - 1][0]),
             "name": _first(row, _NAME_COLUMNS),
             "concerns": [one for one in concerns if one.lower() != "all"],
         }

@@ -11,6 +11,7 @@ import click
 from events.rules.figures import FIGURES, Unit
 from events.rules.files.loading import BadRules, load_rules
 from events.rules.files.packs import pack_names, pack_text
+from events.rules.judging import own_levels
 from events.rules.model import Basis, Limit, Rules
 
 
@@ -76,7 +77,7 @@ def _described(rules: Rules) -> list[str]:
     missing = [name for name in ("initial_balance", "high_water") if getattr(account, name) is None]
     if missing:
         lines.append(f"asked for at the first start: {', '.join(missing)}")
-    lines += [_limit_line(limit) for limit in rules.limits]
+    lines += [_limit_line(limit, rules) for limit in rules.limits]
     for goal in rules.goals:
         bounds = [("at least", goal.at_least), ("at most", goal.at_most)]
         told = ", ".join(f"{word} {value:g}" for word, value in bounds if value is not None)
@@ -93,12 +94,16 @@ def _described(rules: Rules) -> list[str]:
     return lines
 
 
-def _limit_line(limit: Limit) -> str:
-    levels = [("warn", limit.warn), ("act", limit.act), ("limit", limit.limit)]
-    told = ", ".join(f"{word} {value:g}" for word, value in levels if value is not None)
+def _limit_line(limit: Limit, rules: Rules) -> str:
+    """A limit with the levels that follow from what was left out."""
+    factor = 1.0 if limit.basis == Basis.MONEY else (rules.account.initial_balance or 0.0) / 100
+    own = own_levels(limit, factor=factor)
+    named = [("warn", own.warn), ("act", own.act)]
+    named += [("limit", own.limit)] if limit.limit is not None else []
+    told = ", ".join(f"{word} {value:g}" for word, value in named)
     lock = "" if limit.lock == "none" else f", locked {limit.lock.replace('_', ' ')}"
     kind = "hard limit" if limit.hard else "limit"
-    unit = _unit(limit.figure, limit.of or (limit.basis if limit.definition.loss else None))
+    unit = _unit(limit.figure, limit.basis)
     return f"{kind} {limit.name}: {limit.key} {told}{unit}: {limit.action}{lock}"
 
 

@@ -146,7 +146,7 @@ class Collector:
             first = found.first_ms is None
             found.first_ms = event.event_time_ms if first else found.first_ms
             found.last_ms = event.event_time_ms
-            found.unknown = event.unknown
+            found.unknown = tuple(n for n in event.unknown if not n.startswith("symbol:"))
         self._follow(account, event, moved=account.moved(event))
         mine = [breach for breach in self._waiting if breach.login == event.login]
         self._waiting = [breach for breach in self._waiting if breach.login != event.login]

@@ -77,6 +77,10 @@ LAZY: dict[str, tuple[str, str]] = {
     "dlq drop": ("consumers.failures.cli:dlq_drop", "Give entries up."),
     "alerts list": ("consumers.alerts.cli:alerts_list", "What a human should know of."),
     "alerts test": ("consumers.alerts.cli:alerts_test", "Send a test alert to every target."),
+    "halt": ("producers.guard.desk.cli:halt", "No new trades; what is open stays."),
+    "flatten": ("producers.guard.desk.cli:flatten", "Halt, cancel orders, close positions."),
+    "resume": ("producers.guard.desk.cli:resume", "Allow trades again: a human's act."),
+    "drill": ("producers.guard.desk.drill_cli:drill", "Rehearse a breach on a simulated account."),
     "terminal serve": (
         "producers.terminals.serve_cli:serve",
         "Serve this machine's terminal to a bridge elsewhere.",

@@ -286,6 +286,14 @@ class Journal:
         )
         return [HeardRow._make((*row[:5], bool(row[5]))) for row in found]
 
+    def told_at_ms(self, type_name: str) -> int | None:
+        """When the newest event of a type was told, by the computer's clock (UTC)."""
+        found = self._rows(
+            "SELECT at_ms FROM events WHERE type LIKE ? ORDER BY row DESC LIMIT 1",
+            (f"{type_name}.%",),
+        )
+        return int(found[0][0]) if found else None
+
     @property
     def newest_row(self) -> int:
         """The row of the newest event, 0 when there is none."""

@@ -1,0 +1,1 @@
+"""What people use of a guard: halt, flatten, resume, and the drill."""

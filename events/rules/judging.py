@@ -215,14 +215,15 @@ def judge(
     figures: Mapping[str, float | None],
     *,
     now_ms: int,
+    where: tuple[Standing, ...] | None = None,
 ) -> tuple[Verdict, ...]:
     """Every limit that is reached: warned of or acted on. Unknown figures reach nothing here;
-    `standings` names them."""
+    `standings` names them (`where`, when they were computed already)."""
     day = trading_day(
         now_ms, reset_time=rules.account.reset_time, reset_zone=rules.account.reset_zone
     )
     found = []
-    for standing in standings(rules, references, figures):
+    for standing in standings(rules, references, figures) if where is None else where:
         if standing.level not in ("warn", "act") or standing.value is None:
             continue
         limit = rules.limit(standing.limit)

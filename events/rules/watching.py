@@ -67,7 +67,7 @@ def look(
     references = advance(watched.references, check.reading, rules)
     known = {**(figures or {}), **figures_of(check.reading)}
     where = standings(rules, references, known)
-    verdicts = judge(rules, references, known, now_ms=now_ms)
+    verdicts = judge(rules, references, known, now_ms=now_ms, where=where)
     trips, decisions = watched.trips.observe(
         rules,
         verdicts,

@@ -104,7 +104,7 @@ class RiskHandler(Handler):
 
     def _looking(self, memory: Memory, login: int) -> Looking:
         assert self.entry is not None, "handlers are told the entry before the event"
-        return Looking(memory, login, self.entry.place)
+        return Looking(memory, login, self.entry)
 
     def _rules(self, event: RulesSet, memory: Memory) -> Iterator[AnyEvent]:
         """Follow other rules; those that cannot be read change nothing."""

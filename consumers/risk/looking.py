@@ -17,6 +17,7 @@ from events.alerts import Alert
 from events.codec import AnyEvent
 from events.decisions import ReferenceSet
 from events.guarding import GuardState
+from events.log import Entry
 from events.operations import TerminalDown
 from events.rules import (
     Look,
@@ -36,10 +37,11 @@ REFERENCES = "references"
 
 
 class Looking:
-    """What follows from one entry. `place` is where it lies."""
+    """What follows from one entry."""
 
-    def __init__(self, memory: Memory, login: int, place: str) -> None:
-        self._memory, self._login, self._place = memory, login, place
+    def __init__(self, memory: Memory, login: int, entry: Entry) -> None:
+        self._memory, self._login, self._place = memory, login, entry.place
+        self._namespace = entry.stream.slot.namespace
 
     def account(self, seen: Account) -> Iterator[AnyEvent]:
         """The account was told."""
@@ -167,7 +169,7 @@ class Looking:
         since_ms = self._memory.watched.references.since_ms
         operations = [row for row in waiting["operations"] if row[1] >= since_ms or not since_ms]
         reset_balance = None
-        if realised.knows_all_since(counts, start_ms):
+        if realised.knows_all_since(counts, start_ms, seen.balance):
             reset_balance = seen.balance - self._memory.realised(view.now_ms)["realised_day"]
         return Reading(
             time_ms=view.now_ms,
@@ -220,7 +222,7 @@ class Looking:
             text=f"unknown, so a worst case holds and nothing is opened: {names}"
             if unknown
             else "every reference is known",
-            cure=_set_command(unknown) if unknown else "",
+            cure=_set_command(self._namespace, unknown) if unknown else "",
             resolved=not unknown,
             entries=(self._place,),
         )
@@ -255,9 +257,9 @@ class Looking:
             steps[name] = lots
 
 
-def _set_command(unknown: list[str]) -> str:
+def _set_command(namespace: str, unknown: list[str]) -> str:
     day = " --day ..." if any(name.startswith("day_") for name in unknown) else ""
     rest = " --initial ... --high-water ..." if any(
         not name.startswith("day_") for name in unknown
     ) else ""  # fmt: skip
-    return f"bridgectl risk reference set --terminal NAME{rest}{day} --reason ..."
+    return f"bridgectl risk reference set --terminal {namespace}{rest}{day} --reason ..."

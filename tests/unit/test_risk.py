@@ -112,6 +112,18 @@ def test_a_first_start_asks_for_what_it_cannot_know_and_blocks_until_it_is_told(
     assert desk.look(9_890).daily_loss == pytest.approx(110)
 
 
+def test_an_account_whose_deals_make_its_whole_balance_needs_no_day_reference() -> None:
+    desk = Desk(rules(daily()))
+    desk.tell(operation(1, desk.now_ms - 3_000, 10_000))  # opened today
+    desk.tell(deal(2, desk.now_ms - 2_000, position_id=2, commission=-3.0))
+    desk.tell(deal(3, desk.now_ms - 1_000, position_id=2, entry=1, type=1, profit=-97.0))
+    desk.balance = 9_900
+    desk.hold()
+    seen = desk.look(9_900)
+    assert seen.daily_loss == pytest.approx(100)
+    assert (seen.unknown, desk.commands()) == ((), [])
+
+
 def test_what_a_human_states_before_the_first_reading_holds_from_it_on() -> None:
     desk = Desk(Rules(limits=(daily(),)))
     desk.state_references(initial_balance=10_000, high_water=11_000, day_reference=10_200)

@@ -25,6 +25,9 @@ TICKETS_MAX = 1_000
 POSITIONS_MAX = 2_000
 """Positions whose close nobody saw are forgotten, oldest first."""
 LOTS_EPSILON = 1e-9
+CREDIT = 3
+"""MT5's DEAL_TYPE_CREDIT: the one operation that leaves the balance alone."""
+CENT = 0.005
 
 
 def new_ledger() -> dict[str, Any]:
@@ -35,7 +38,7 @@ def new_ledger() -> dict[str, Any]:
 def new_counts() -> dict[str, Any]:
     """What changes with deals and is looked at often. `waiting` is for the next reading."""
     return {
-        "deals": 0, "losses_in_a_row": 0, "oldest_ms": None, "first_seen_ms": None,
+        "deals": 0, "losses_in_a_row": 0, "oldest_ms": None, "first_seen_ms": None, "sum": 0.0,
         "waiting": {"operations": [], "opened": 0, "realised": 0.0},
     }  # fmt: skip
 
@@ -51,10 +54,11 @@ def book_deal(ledger: dict[str, Any], counts: dict[str, Any], deal: Deal) -> boo
     oldest = counts["oldest_ms"]
     counts["oldest_ms"] = deal.event_time_ms if oldest is None else min(oldest, deal.event_time_ms)
     waiting = counts["waiting"]
-    if deal.type in OPERATION_TYPES:
-        waiting["operations"].append([deal.ticket, deal.event_time_ms, deal.profit])
-        return True
     amount = deal.profit + deal.swap + deal.commission + deal.fee
+    counts["sum"] += 0.0 if deal.type == CREDIT else amount
+    if deal.type in OPERATION_TYPES:
+        waiting["operations"].append([deal.ticket, deal.event_time_ms, amount])
+        return True
     waiting["realised"] += amount
     _add_minute(ledger["minutes"], deal.event_time_ms, amount)
     if deal.type in TRADE_TYPES:
@@ -150,11 +154,13 @@ def realised(minutes: dict[int, float], rules: Rules, now_ms: int) -> dict[str, 
     }
 
 
-def knows_all_since(counts: dict[str, Any], start_ms: int) -> bool:
-    """Whether every deal from a moment on was seen: something was seen before it, or a deal
-    older than it was caught up with."""
+def knows_all_since(counts: dict[str, Any], start_ms: int, balance: float) -> bool:
+    """Whether every deal from a moment on was seen: something was seen before it, a deal older
+    than it was caught up with, or all deals together are the balance, from the first on."""
     seen, oldest = counts["first_seen_ms"], counts["oldest_ms"]
-    return (seen is not None and seen < start_ms) or (oldest is not None and oldest < start_ms)
+    if (seen is not None and seen < start_ms) or (oldest is not None and oldest < start_ms):
+        return True
+    return oldest is not None and abs(counts["sum"] - balance) < CENT
 
 
 def operations_of(rows: Iterable[list[Any]]) -> tuple[BalanceOperation, ...]:

@@ -242,6 +242,8 @@ def signs(log: Log, namespaces: Sequence[str]) -> list[Sign]:
         for readers in log.tasks.readers(namespace).values():
             for reader in readers:
                 groups.setdefault(group_of(reader), namespace)
+        for writer in log.tasks.writers(namespace):
+            groups.setdefault(writer, namespace)
     for group, namespace in sorted(groups.items()):
         if workers := log.tasks.workers(group):
             told = repr(sorted(workers.items())).encode()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+import bridgectl
 from consumers.alerts import AlertDelivery, delivery
 from consumers.alerts.delivery import GATHERED_FROM
 from consumers.groups.registry import UnknownGroup, group_specs
@@ -18,6 +23,7 @@ from events.log import Claim, Lane, Slot
 from events.memory_log import MemoryLog
 from events.notify import Message, Refused, Undelivered
 from events.operations import HandlerFailed
+from tests.endpoint import Endpoint
 
 WATCH = Slot("demo", "watch", 0)
 NOW_S = 1_700_000_000.0
@@ -146,7 +152,7 @@ def test_what_a_consumer_died_with_is_told_again_by_the_next(world: World) -> No
         world.consumer = world.begun()
         world.target.down_for = {"1", "2"}
         world.now += 60
-        world.run(60)
+        world.run(30)
     world.target.down_for = set()
     assert world.run(60) == [["1"], ["1"], ["2"]], "at least once, and none given up"
 
@@ -164,3 +170,38 @@ def test_each_target_is_a_group_of_its_own() -> None:
         group_specs("alerts")
     with pytest.raises(UnknownGroup, match=r"alerts\.webhook"):
         group_specs("alerts.mail", targets=("webhook",))
+
+
+def test_without_a_target_commands_say_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRIDGE_STATE_DIR", str(tmp_path))
+    for words in (["alerts", "test"], ["consume", "--group", "alerts"]):
+        done = CliRunner().invoke(bridgectl.cli, words)
+        assert done.exit_code == 2
+        assert "set ALERT_WEBHOOK or ALERT_URLS" in done.output
+    monkeypatch.setenv("ALERT_WEBHOOK", "ftp://user:s3cret@host")
+    done = CliRunner().invoke(bridgectl.cli, ["alerts", "test"])
+    assert "ALERT_WEBHOOK in the environment is a value that is not shown" in str(done.exception)
+
+
+def test_a_test_alert_tells_of_each_target_how_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRIDGE_STATE_DIR", str(tmp_path))
+    with closing(Endpoint()) as endpoint:
+        monkeypatch.setenv("ALERT_WEBHOOK", endpoint.url)
+        done = CliRunner().invoke(bridgectl.cli, ["alerts", "test"])
+        assert done.exit_code == 0
+        assert "webhook delivered in" in done.output
+        assert "alerts arrive here" in endpoint.texts[0]
+        endpoint.status = 500
+        done = CliRunner().invoke(bridgectl.cli, ["alerts", "test", "--json"])
+        assert done.exit_code == 1
+        (row,) = json.loads(done.output)["targets"]
+        assert (row["target"], row["result"]) == ("webhook", "failed")
+        assert "500" in row["detail"]
+        done = CliRunner().invoke(bridgectl.cli, ["alerts", "test", "--target", "mail"])
+        assert "there is webhook" in done.output

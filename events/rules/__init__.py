@@ -3,7 +3,7 @@
 Used by the guard, by group risk, by what-if and by backtests, so that they cannot disagree.
 """
 
-from events.rules.checking import Check, check_reading
+from events.rules.advancing import advance
 from events.rules.figures import FIGURES, Direction, Figure, Subject, Unit, figure_key
 from events.rules.files import PACKS, BadRules, load_rules, pack_names, rules_of_settings
 from events.rules.goals import Progress, goal_value, progress
@@ -33,8 +33,8 @@ from events.rules.model import (
     Rules,
     Window,
 )
-from events.rules.reading import BalanceOperation, Reading
-from events.rules.references import References, advance, balance_at, with_set
+from events.rules.reading import BalanceOperation, Check, Reading, check_reading
+from events.rules.references import References, balance_at, with_set
 from events.rules.resets import TradingDay, reset_of_clock, trading_day
 from events.rules.sizing import LotFacts, largest_lot, lot_facts
 from events.rules.trips import Decision, Trips

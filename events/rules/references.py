@@ -14,9 +14,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from events.decisions import ReferenceSet
-from events.rules.model import Account, DayReference, Rules
+from events.rules.model import Account, DayReference
 from events.rules.reading import EQUITY_TOLERANCE, BalanceOperation, Reading
-from events.rules.resets import TradingDay, trading_day
 
 HOLD_MS = 10_000
 """A jump of the balance that looks like a deposit waits so long for its deal before it counts."""
@@ -73,6 +72,10 @@ class References(BaseModel):
     """Profit of the best day that ended."""
     held_since_ms: int | None = None
     """Since when the balance shows a jump that looks like an operation nobody told of."""
+    stated: tuple[float | None, float | None] = (None, None)
+    """Initial balance and high water as the rules said them last."""
+    reset: str = ""
+    """When the day begins, as the rules said it last."""
     waiting: tuple[tuple[int, float], ...] = ()
     """Operations (ticket, amount) that the balance does not show yet."""
     tickets: Annotated[tuple[int, ...], Field(max_length=TICKETS_MAX)] = ()
@@ -98,75 +101,6 @@ class References(BaseModel):
         if account.day_reference == DayReference.EQUITY:
             return self.day_equity
         return max(self.day_balance, self.day_equity)
-
-
-def first(rules: Rules, reading: Reading) -> References:
-    """What is known at the first reading of an account; the rest is unknown, with its bound."""
-    assert reading.equity is not None
-    assert reading.balance is not None
-    account = rules.account
-    highest = max(reading.equity, reading.balance)
-    initial = account.initial_balance
-    base = initial if initial is not None else highest
-    peak = account.high_water if account.high_water is not None else max(base, highest)
-    day = _day(rules, reading.time_ms)
-    flat = reading.positions == 0 and reading.reset_balance == reading.balance
-    unknown = [] if flat else [DAY_EQUITY, DAY_PEAK]  # nothing traded: equity stood still too
-    unknown += [INITIAL] if initial is None else []
-    unknown += [HIGH_WATER, HIGH_BALANCE, BEST_RESET] if account.high_water is None else []
-    unknown += [DAY_BALANCE] if reading.reset_balance is None else []
-    at_reset = reading.reset_balance if reading.reset_balance is not None else highest
-    return References(
-        since_ms=reading.time_ms,
-        time_ms=reading.time_ms,
-        initial_balance=base,
-        high_water=max(peak, reading.equity),
-        high_balance=max(peak, reading.balance),
-        best_reset_balance=max(peak, at_reset),
-        day=day.name,
-        day_start_ms=day.start_ms,
-        day_until_ms=day.until_ms,
-        day_balance=at_reset,
-        day_equity=highest,
-        day_peak=highest,
-        day_peak_balance=highest,
-        balance=reading.balance,
-        floating=reading.equity - reading.balance,
-        balance_read=reading.balance,
-        equity=reading.equity,
-        positions=reading.positions,
-        days_traded=1 if reading.opened else 0,
-        traded_today=bool(reading.opened),
-        tickets=tuple(one.ticket for one in reading.operations)[-TICKETS_MAX:],
-        unknown=tuple(sorted(unknown)),
-    )
-
-
-def advance(references: References | None, reading: Reading, rules: Rules) -> References:
-    """What is known after one more reading. Unusable and out-of-date readings change nothing."""
-    if not reading.usable or reading.equity is None or reading.balance is None:
-        return references if references is not None else References()
-    if references is None or references.since_ms == 0:
-        return first(rules, reading)
-    known = _told(references, reading.operations)
-    if reading.time_ms < references.time_ms:
-        return known
-    known, before, settled = _settle(known, reading)
-    known = _over_the_gap(known, reading, rules, before=before)
-    known = _with_reset_balance(known, reading)
-    if settled and not reading.suspect:
-        known = _raise_peaks(known, reading)
-    traded = known.traded_today or bool(reading.opened)
-    return known.model_copy(
-        update={
-            "time_ms": reading.time_ms,
-            "balance_read": reading.balance,
-            "equity": reading.equity,
-            "positions": reading.positions,
-            "days_traded": known.days_traded + (traded and not known.traded_today),
-            "traded_today": traded,
-        }
-    )
 
 
 def with_set(references: References, stated: ReferenceSet) -> References:
@@ -205,12 +139,7 @@ def balance_at(balance_now: float, deals: tuple[tuple[int, float], ...], at_ms: 
     return balance_now - sum(amount for time_ms, amount in deals if time_ms >= at_ms)
 
 
-def _day(rules: Rules, now_ms: int) -> TradingDay:
-    account = rules.account
-    return trading_day(now_ms, reset_time=account.reset_time, reset_zone=account.reset_zone)
-
-
-def _told(known: References, operations: tuple[BalanceOperation, ...]) -> References:
+def with_told(known: References, operations: tuple[BalanceOperation, ...]) -> References:
     """With operations nobody told of before, waiting for the balance to show them."""
     new = {one.ticket: one.amount for one in operations if one.ticket not in known.tickets}
     if not new:
@@ -219,7 +148,7 @@ def _told(known: References, operations: tuple[BalanceOperation, ...]) -> Refere
     return known.model_copy(update={"waiting": (*known.waiting, *new.items()), "tickets": tickets})
 
 
-def _settle(known: References, reading: Reading) -> tuple[References, float, bool]:
+def settle(known: References, reading: Reading) -> tuple[References, float, bool]:
     """Bring operations and the balance together: references, the balance before this reading
     with the operations it shows, and whether peaks may rise.
 
@@ -277,77 +206,5 @@ def _shifted(known: References, amount: float) -> References:
     return known.model_copy(update=update)
 
 
-def _over_the_gap(
-    known: References, reading: Reading, rules: Rules, *, before: float
-) -> References:
-    """Across the time since the last reading: resets that passed, peaks nobody saw."""
-    assert reading.balance is not None
-    gap = reading.time_ms - known.time_ms > rules.account.gap_s * 1000
-    same = abs(before - reading.balance) < EQUITY_TOLERANCE
-    blind = gap and not (same and known.positions == 0 and reading.positions == 0)
-    if blind:
-        known = _with_unknown(known, HIGH_WATER, HIGH_BALANCE, DAY_PEAK)
-    if reading.time_ms < known.day_until_ms:
-        return known
-    certain = same or not gap or reading.reset_balance is not None
-    known = _new_day(known, reading, rules, before=before)
-    known = known if certain else _with_unknown(known, DAY_BALANCE, BEST_RESET)
-    return _with_unknown(known, DAY_EQUITY, DAY_PEAK) if blind else known
-
-
-def _new_day(known: References, reading: Reading, rules: Rules, *, before: float) -> References:
-    """The day that runs now. Where readings before and after the reset differ, the higher one
-    counts: floors are then never too low."""
-    assert reading.equity is not None
-    assert reading.balance is not None
-    day = _day(rules, reading.time_ms)
-    highest = max(before, reading.balance)
-    at_reset = highest if reading.reset_balance is None else reading.reset_balance
-    equity = max(before + known.equity - known.balance_read, reading.equity)
-    profit = at_reset - known.day_balance
-    day_only = (DAY_BALANCE, DAY_EQUITY, DAY_PEAK)
-    return known.model_copy(
-        update={
-            "day": day.name,
-            "day_start_ms": day.start_ms,
-            "day_until_ms": day.until_ms,
-            DAY_BALANCE: at_reset,
-            DAY_EQUITY: equity,
-            DAY_PEAK: equity,
-            "day_peak_balance": highest,
-            "day_set": None,
-            BEST_RESET: max(known.best_reset_balance, at_reset),
-            "best_day": max(known.best_day, profit),
-            "traded_today": False,
-            "unknown": tuple(name for name in known.unknown if name not in day_only),
-        }
-    )
-
-
-def _with_reset_balance(known: References, reading: Reading) -> References:
-    """With the balance at the reset, where it was reconstructed after all."""
-    if DAY_BALANCE not in known.unknown or reading.reset_balance is None:
-        return known
-    return known.model_copy(
-        update={
-            DAY_BALANCE: reading.reset_balance,
-            "unknown": tuple(name for name in known.unknown if name != DAY_BALANCE),
-        }
-    )
-
-
-def _raise_peaks(known: References, reading: Reading) -> References:
-    assert reading.equity is not None
-    assert reading.balance is not None
-    return known.model_copy(
-        update={
-            HIGH_WATER: max(known.high_water, reading.equity),
-            HIGH_BALANCE: max(known.high_balance, reading.balance),
-            DAY_PEAK: max(known.day_peak, reading.equity),
-            "day_peak_balance": max(known.day_peak_balance, reading.balance),
-        }
-    )
-
-
-def _with_unknown(known: References, *names: str) -> References:
+def with_unknown(known: References, *names: str) -> References:
     return known.model_copy(update={"unknown": tuple(sorted({*known.unknown, *names}))})

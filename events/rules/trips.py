@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from events.rules.checking import Check
 from events.rules.judging import Verdict
 from events.rules.model import Action, Limit, Lock, Rules
+from events.rules.reading import Check
 
 ENTRIES_MAX = 8
 CLEAR_MS = 60_000

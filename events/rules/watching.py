@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from events.rules.checking import Check, check_reading, identity_error
+from events.rules.advancing import advance
 from events.rules.judging import Standing, Verdict, judge, standings
 from events.rules.model import Rules
-from events.rules.reading import Reading
-from events.rules.references import References, advance
+from events.rules.reading import Check, Reading, check_reading, identity_error
+from events.rules.references import References
 from events.rules.trips import Decision, Trips
 from events.rules.windows import windows_at
 

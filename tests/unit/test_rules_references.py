@@ -305,3 +305,56 @@ def test_days_follow_each_other_without_gap_or_overlap_for_a_year() -> None:
 def test_a_date_belongs_to_its_zone() -> None:
     assert local_date(ms("2026-06-15 22:30:00"), PRAGUE).isoformat() == "2026-06-16"
     assert instant_ms(local_date(0, "UTC"), "01:00", "UTC") == 3_600_000
+
+
+# --- rules that change while they hold
+
+
+def test_what_rules_state_later_becomes_known() -> None:
+    """The account was watched before any rules were there."""
+    story = Story(Rules()).at("2026-06-15 10:00:00", 99_000, 98_000)
+    told = rules("daily_loss", "drawdown_peak", "drawdown_absolute", high_water=103_000.0)
+    story.rules = told
+    story.at("2026-06-15 10:00:01", 99_000, 98_000, reset_balance=99_500.0, zone="UTC")
+    assert unknown_for(told, story.known) == ()
+    assert story.known.initial_balance == 100_000
+    assert story.known.high_water == 103_000
+    assert story.known.day == "2026-06-15"
+    assert story.known.day_start_ms == ms("2026-06-15 00:00:00", PRAGUE)
+    assert story.known.day_balance == 99_500
+
+
+def test_rules_that_stay_as_they_are_override_no_statement_of_a_human() -> None:
+    told = rules("drawdown_absolute")
+    story = started(told)
+    stated = ReferenceSet(event_time_ms=1, login=LOGIN, set_by="me", initial_balance=80_000.0)
+    story.references = with_set(story.known, stated)
+    story.at("2026-06-15 10:00:01", 100_000, positions=0)
+    assert story.known.initial_balance == 80_000
+
+
+def test_a_high_water_stated_later_is_never_below_what_was_seen() -> None:
+    story = started(rules("drawdown_peak"))
+    story.at("2026-06-15 10:00:01", 100_000, 106_000)
+    story.rules = rules("drawdown_peak", high_water=101_000.0)
+    story.at("2026-06-15 10:00:02", 100_000, 105_000)
+    assert story.known.high_water == 106_000
+
+
+def test_a_reset_that_the_rules_move_makes_the_day_unknown_until_it_is_reconstructed() -> None:
+    story = started(rules("daily_loss"))
+    story.at("2026-06-15 10:00:01", 100_000, 104_000)
+    moved = rules("daily_loss")
+    moved = moved.model_copy(
+        update={"account": moved.account.model_copy(update={"reset_time": "08:00"})}
+    )
+    story.rules = moved
+    story.at("2026-06-15 10:00:02", 100_000, 103_000)
+    assert unknown_for(moved, story.known) == ("day_balance",)
+    assert story.known.day_start_ms == ms("2026-06-15 08:00:00", PRAGUE)
+    assert story.known.day_balance == 104_000  # the worst that is known
+    story.at("2026-06-15 10:00:03", 100_000, 103_000, reset_balance=99_000.0)
+    assert unknown_for(moved, story.known) == ()
+    story.at("2026-06-16 07:59:59", 100_000, 103_000)
+    story.at("2026-06-16 08:00:00", 100_000, 103_000)
+    assert story.known.day_balance == 100_000

@@ -269,6 +269,32 @@ def test_a_script_of_retcodes_is_followed_for_the_requests_it_means() -> None:
     assert [send(terminal, **close).retcode for _ in range(4)] == [10004, 10009, 10021, 10009]
 
 
+def test_a_share_of_requests_is_hit_and_the_same_ones_each_time() -> None:
+    runs = []
+    for _ in range(2):
+        terminal = terminal_of()
+        terminal.inject("retcode", code=10021, share=0.3)
+        runs.append([send(terminal, volume=0.01).retcode for _ in range(100)])
+    assert runs[0] == runs[1]
+    assert 15 < runs[0].count(10021) < 45
+    assert set(runs[0]) == {10009, 10021}
+
+
+def test_market_orders_slip_and_instant_ones_do_not() -> None:
+    instant = spec_of("EURUSD", execution_mode=mt5.SYMBOL_TRADE_EXECUTION_INSTANT, name="FIXED")
+    terminal = terminal_of(
+        symbols=("EURUSD", instant), selected=("EURUSD", "FIXED"), slippage_points=20
+    )
+    tick = terminal.symbol_info_tick("EURUSD")
+    bought = [opened(terminal, volume=0.01).price - tick.ask for _ in range(20)]
+    sold = [tick.bid - opened(terminal, type=1, volume=0.01).price for _ in range(20)]
+    for worse in (bought, sold):
+        assert all(-1e-9 < slip < 20.5e-5 for slip in worse)
+        assert len({round(slip, 5) for slip in worse}) > 5
+    price = terminal.symbol_info_tick("FIXED").ask
+    assert opened(terminal, symbol="FIXED", price=price).price == price
+
+
 # Answers ---------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from typing import Literal
+from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,7 +48,8 @@ The account:
     wrong_password     initialize() and login() fail with -6
     algo_off, api_off  the Algo Trading button; the option for external Python
     investor, expert_off   account_info.trade_allowed, .trade_expert are False
-Requests (`symbols`, `actions` and `calls_max` choose which; `codes` is a script, one for each):
+Requests (`symbols`, `actions`, `closes` and `calls_max` choose which, `share` how many of them;
+`codes` is a script, one for each):
     retcode            order_send answers `code` and does nothing (a 0 in `codes` lets one pass)
     false_answer       order_send does its work and answers `code`, naming no deal
     bare_answer        order_send does its work and answers 10009 with deal and order 0
@@ -131,6 +133,7 @@ class FaultSpan:
     until_ms: int | None
     calls_left: int | None
     begun: bool = False
+    asked: int = 0
 
     def covers(self, utc_ms: int) -> bool:
         ended = self.until_ms is not None and utc_ms >= self.until_ms
@@ -143,6 +146,14 @@ class FaultSpan:
             return True
         wanted = not fault.actions or request.action in fault.actions
         return wanted and fault.closes in (None, bool(request.position))
+
+    def drawn(self) -> bool:
+        """Whether this call is of the share that is hit; the same calls in every run."""
+        if self.fault.share >= 1:
+            return True
+        self.asked += 1
+        draw = crc32(f"{self.fault.kind} {self.from_ms} {self.asked}".encode()) / (1 << 32)
+        return draw < self.fault.share
 
     def hit(self) -> Fault:
         """Count one call. Gives the fault as it hits this one."""
@@ -207,7 +218,7 @@ class FaultBoard:
             for span in self._spans:
                 if span.fault.kind != kind or not span.covers(utc_ms):
                     continue
-                if span.concerns(method, symbol) and span.asks_for(request):
+                if span.concerns(method, symbol) and span.asks_for(request) and span.drawn():
                     return span.hit()
         return None
 

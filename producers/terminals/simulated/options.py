@@ -139,6 +139,9 @@ class SimulatedOptions(_Options):
     """Virtual time from order_send to the deal."""
     liquidity_lots: float | None = Field(None, ge=0)
     """What one order gets at once; None: all it wants."""
+    slippage_points: float = Field(0.0, ge=0)
+    """Market orders are filled up to so much worse than the price (Market and Exchange
+    execution)."""
     comment_chars_max: int = Field(29, ge=0)
     """Longer comments never leave the terminal (builds differ: 27 to 31)."""
     memory: str | None = None

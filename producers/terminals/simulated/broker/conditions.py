@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from zlib import crc32
 
 from producers.terminals.simulated.faults import FaultBoard
 
@@ -12,6 +13,10 @@ class Conditions(Protocol):
 
     def liquidity_lots(self, symbol: str, utc_ms: int) -> float | None:
         """How much one order gets at once; None: all it wants."""
+        ...
+
+    def slippage_points(self, order_ticket: int) -> float:
+        """How much worse than the price a market order is filled."""
         ...
 
     def comment(self, comment: str, utc_ms: int) -> str:
@@ -31,6 +36,9 @@ class _NoConditions:
     def liquidity_lots(self, symbol: str, utc_ms: int) -> float | None:
         return None
 
+    def slippage_points(self, order_ticket: int) -> float:
+        return 0.0
+
     def comment(self, comment: str, utc_ms: int) -> str:
         return comment
 
@@ -48,9 +56,18 @@ NO_CONDITIONS: Conditions = _NoConditions()
 class FaultConditions:
     """Conditions from the faults of a terminal and what its options say of liquidity."""
 
-    def __init__(self, faults: FaultBoard, *, liquidity_lots: float | None) -> None:
+    def __init__(
+        self, faults: FaultBoard, *, liquidity_lots: float | None, slippage_points: float
+    ) -> None:
         self._faults = faults
         self._liquidity_lots = liquidity_lots
+        self._slippage_points = slippage_points
+
+    def slippage_points(self, order_ticket: int) -> float:
+        if not self._slippage_points:
+            return 0.0
+        draw = crc32(str(order_ticket).encode()) / (1 << 32)
+        return round(draw * self._slippage_points)
 
     def liquidity_lots(self, symbol: str, utc_ms: int) -> float | None:
         fault = self._faults.active("liquidity", utc_ms, symbol=symbol)

@@ -156,19 +156,31 @@ class TradeServer:
         of RETURN waits on (None: all of it). Raises RefusedFill."""
         spec = self.valuer.specs.get(order.symbol)
         offered = self.conditions.liquidity_lots(order.symbol, self.now_ms)
+        price = self._slipped(order)
         if offered is None or spec is None or offered >= order.volume_current - _LOTS_DUST:
-            return self.fill(order)
+            return self.fill(order, price)
         lots = round(int(offered / spec.volume_step + 1e-6) * spec.volume_step, 8)
         returns = order.type_filling == mt5.ORDER_FILLING_RETURN
         if order.type_filling == mt5.ORDER_FILLING_FOK or (lots <= 0 and not returns):
             self.drop(order, mt5.ORDER_STATE_REJECTED)
             raise RefusedFill(f"{offered} of {order.volume_current} lots are offered")
-        deal = self.fill(order, volume_lots=lots) if lots > 0 else None
+        deal = self.fill(order, price, volume_lots=lots) if lots > 0 else None
         if returns:
             self.executions.append((self.now_ms + REFILL_MS, order.ticket))
         else:
             self.drop(order, mt5.ORDER_STATE_CANCELED)
         return deal
+
+    def _slipped(self, order: BrokerOrder) -> float | None:
+        """Where a market order is filled; None: at the market."""
+        points = self.conditions.slippage_points(order.ticket)
+        quote = self.valuer.quotes.at(order.symbol, self.now_ms)
+        spec = self.valuer.specs.get(order.symbol)
+        at_price = spec is None or spec.execution_mode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT
+        if not points or quote is None or spec is None or at_price:
+            return None
+        away = points * spec.point
+        return round(quote[1] + away if order.side == 0 else quote[0] - away, spec.digits)
 
     def fill(
         self, order: BrokerOrder, price: float | None = None, *, volume_lots: float | None = None

@@ -74,7 +74,11 @@ class TerminalCore:
         self.started_utc_ms = past.start_utc_ms if past else self.clock.utc_ms()
         self.server_clock = ServerClock(ClockRule.parse(options.clock))
         self.faults = FaultBoard(options.faults, self.clock.utc_ms())
-        self.conditions = FaultConditions(self.faults, liquidity_lots=options.liquidity_lots)
+        self.conditions = FaultConditions(
+            self.faults,
+            liquidity_lots=options.liquidity_lots,
+            slippage_points=options.slippage_points,
+        )
         self.market = MovedMarket(market or _generated_market(options, self.specs), self._any_spec)
         if begin_utc_ms is None:
             begin_utc_ms = self.started_utc_ms - options.history_days * DAY_MS

@@ -1,0 +1,213 @@
+"""Group risk as people run it: a simulated account that trades, its guard, the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.codec import decode
+from events.decisions import Command, RiskMetrics, RulesSet
+from events.log import OPERATOR, SOURCE, Lane, Slot
+from events.postgres import connect
+from events.redis import RedisLog
+from tests.integration.test_replay import Bridge
+from tests.servers import wait_until
+
+TERMINALS = """
+[terminals.demo]
+kind = "simulated"
+symbols = ["BTCUSD", "ETHUSD"]
+clock = "America/New_York+7h"
+rules_file = "rules.toml"
+[terminals.demo.options]
+seed = 5
+[terminals.demo.options.trader]
+every_s = 0.5
+hold_max_s = 60.0
+"""
+RULES = """
+name = "mine"
+[account]
+reset_zone = "Europe/Prague"
+[[limits]]
+name = "daily"
+figure = "daily_loss"
+limit = 5.0
+action = "flatten"
+lock = "until_reset"
+hard = true
+[[limits]]
+name = "total"
+figure = "drawdown_peak"
+limit = 10.0
+action = "flatten"
+lock = "manual"
+[[limits]]
+name = "trailing"
+figure = "var_99"
+act = 1.0
+action = "alert"
+"""
+STRICTER = RULES.replace("limit = 5.0", "limit = 0.000001").replace(
+    "[account]", "[account]\ninitial_balance = 100000\nhigh_water = 100000"
+)
+
+
+@contextmanager
+def running(bridge: Bridge, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a process group of its own, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridgectl", *words], env=bridge.environment, cwd=bridge.folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """With everything it started, at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def derived(log: RedisLog, kind: type, lane: Lane) -> list[Any]:
+    stream = Slot("demo", "risk", 0).stream(lane)
+    found = [decode(entry) for entry in log.between(stream, count_max=100_000)]
+    return [event for event in found if isinstance(event, kind)]
+
+
+def metrics(log: RedisLog) -> list[RiskMetrics]:
+    return derived(log, RiskMetrics, Lane.HIGH)
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, redis_url: str) -> Bridge:
+    (tmp_path / "terminals.toml").write_text(TERMINALS, encoding="utf-8")
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "stricter.toml").write_text(STRICTER, encoding="utf-8")
+    return Bridge(tmp_path, redis_url)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a group of processes by POSIX means")
+def test_figures_survive_kills_and_derive_again_and_people_see_them(
+    bridge: Bridge, redis_log: RedisLog, postgres_url: str
+) -> None:
+    bridge.environment["POSTGRES_URL"] = postgres_url
+    with running(bridge, "produce", "--terminal", "demo"):
+        with running(bridge, "consume", "--group", "risk", "--plain") as first:
+            wait_until(lambda: any(one.headroom for one in metrics(redis_log)), timeout_s=40)
+            kill(first)
+        before = len(metrics(redis_log))
+        states_what_nobody_knows(bridge, redis_log)
+        with running(bridge, "consume", "--group", "risk", "--plain"):
+            wait_until(lambda: len(metrics(redis_log)) >= before + 10, timeout_s=40)
+            wait_until(lambda: not unknown_references(metrics(redis_log)[-1]), timeout_s=20)
+            held = [one for one in metrics(redis_log) if one.positions_open]
+            assert held
+            wait_until(lambda: metrics(redis_log)[-1].figures["var_99"] is not None, timeout_s=20)
+            looks_right(metrics(redis_log)[-1])
+            code, out = bridge.here("risk", "status", "--json")
+            assert code == 0
+            shown = json.loads(out.splitlines()[-1])["accounts"][0]
+            assert shown["guard"]["state"] in ("watching", "blocked")
+            assert shown["metrics"]["headroom"].keys() == {"daily", "total", "trailing"}
+    code, out, told = bridge.run("consume", "--group", "risk", "--until-idle", "--plain")
+    assert code == 0, told
+    code, out, told = bridge.run("replay", "--verify", "--group", "risk", "--json")
+    assert code == 0, (out, told)
+    [task] = json.loads(out)["tasks"]
+    assert task["good"]
+    assert task["equal"] >= before + 10
+    other_rules(bridge)
+    rows(bridge, postgres_url)
+
+
+def states_what_nobody_knows(bridge: Bridge, log: RedisLog) -> None:
+    """While no group runs: it holds when one does."""
+    blocks = derived(log, Command, Lane.CRITICAL)
+    assert [(one.verb, one.arguments["cause"]) for one in blocks[:1]] == [("block", "references")]
+    code, out = bridge.here(
+        "risk", "reference", "set", "--terminal", "demo", "--initial", "100000", "--high-water",
+        "100000", "--day", "100000", "--reason", "the account is new",
+    )  # fmt: skip
+    assert code == 0, out
+    assert "risk status" in out
+    [stated] = log.between(Slot("demo", OPERATOR, 0).stream(Lane.CRITICAL), count_max=10)
+    assert stated.type == "reference_set.1"
+    rules = [
+        event
+        for entry in log.between(Slot("demo", SOURCE, 0).stream(Lane.HIGH), count_max=10_000)
+        if isinstance(event := decode(entry), RulesSet)
+    ]
+    assert [one.rules["name"] for one in rules] == ["mine"]
+
+
+def unknown_references(seen: RiskMetrics) -> list[str]:
+    return [name for name in seen.unknown if "balance" in name or "water" in name]
+
+
+def looks_right(seen: RiskMetrics) -> None:
+    """Independently, out of what the event itself tells."""
+    named = seen.figures
+    assert seen.equity == pytest.approx(seen.balance + seen.credit + seen.floating, abs=0.01)
+    assert named["exposure_gross"] == pytest.approx(
+        sum(part["exposure"] for part in seen.by_symbol.values()), abs=1e-4
+    )
+    assert seen.leverage_used == pytest.approx(
+        (named["exposure_gross"] or 0) / seen.equity, abs=1e-6
+    )
+    assert sum(seen.exposure_by_currency.values()) == pytest.approx(0, abs=1e-3)
+    assert set(seen.largest_lot) == {"BTCUSD", "ETHUSD"}
+    assert seen.references["zone"] == "Europe/Prague"
+    assert named["daily_loss"] == pytest.approx(
+        float(seen.references["day_reference"] or 0) - seen.equity + seen.cost_of_closing, abs=1e-4
+    )
+
+
+def other_rules(bridge: Bridge) -> None:
+    code, out = bridge.here("risk", "what-if", "stricter.toml", "--terminal", "demo", "--json")
+    if code:  # the command looks for the file where it runs
+        path = str(bridge.folder / "stricter.toml")
+        code, out = bridge.here("risk", "what-if", path, "--terminal", "demo", "--json")
+    assert code == 0, out
+    [found] = json.loads(out.splitlines()[-1])["terminals"]
+    assert [trip["limit"] for trip in found["trips"] if trip["action"] == "flatten"] == ["daily"]
+    assert found["trips"][0]["saved"] is not None
+    code, out = bridge.here("risk", "headroom", "--json")
+    assert json.loads(out.splitlines()[-1])["accounts"][0]["headroom"]["daily"] > 0
+    for words in (("status",), ("headroom",), ("what-if", "ftmo-1-step", "--initial", "100000")):
+        code, out = bridge.here("risk", *words)
+        assert code == 0, out
+        assert "demo" in out
+
+
+def rows(bridge: Bridge, postgres_url: str) -> None:
+    code, _, told = bridge.run("consume", "--group", "persist", "--until-idle", "--plain")
+    assert code == 0, told
+    with connect(postgres_url, application="test") as connection:
+
+        def count(query: str) -> int:
+            row = connection.execute(query).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        assert count("SELECT count(*) FROM risk_metrics WHERE equity > 0") > 10
+        assert count("SELECT count(DISTINCT currency) FROM exposure_by_currency") >= 2
+        assert count("SELECT count(*) FROM limit_breaches WHERE \"limit\" = 'trailing'") >= 1
+        assert count("SELECT count(*) FROM guard_events WHERE event = 'guard_state'") >= 1
+        far = "SELECT count(*) FROM limit_breaches WHERE locked_until > now() + interval '9 days'"
+        assert count(far) == 0

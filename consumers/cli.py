@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import click
+from click.core import ParameterSource
 
 from consumers.groups import (
     ALERTS,
@@ -18,14 +19,16 @@ from consumers.groups import (
     group_specs,
 )
 from consumers.groups.running import RunChoice, supervise, work
+from consumers.groups.terminals import check_namespaces, namespaces_of
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.unordered import SILENT_S
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
-from consumers.workers.supervise import WORKERS_MAX, CrewState
-from consumers.workers.worker import GroupRefused
+from consumers.workers.supervise import REFUSED, WORKERS_MAX, CrewState
+from consumers.workers.taking import GroupRefused
+from events.durations import SecondsRange
 from events.log import Log
 from events.notify import BadTarget, target_names, targets_of
 from events.processes import stopped_by_signals
@@ -45,6 +48,14 @@ class ConsumeFailed(RuntimeError):
     """The group ended before its work was done. The message names cause and cure."""
 
 
+class WorkerRefused(ConsumeFailed):
+    """A worker's group cannot run like this: leaves as wrong settings do."""
+
+    @property
+    def problems(self) -> list[str]:
+        return [f"{REFUSED}{self}"]
+
+
 @click.command()
 @click.option("--group", help="Which group to run [default: persist]; with --handler its name.")
 @click.option("--handler", metavar="MODULE:CLASS", help="A handler or sink of your own to run.")
@@ -61,7 +72,7 @@ class ConsumeFailed(RuntimeError):
 @click.option(
     "--lease",
     "lease_s",
-    type=click.FloatRange(0.5, 600),
+    type=SecondsRange(0.5, 600),
     help="Seconds without a sign of life after which a holder is replaced"
     f" [default: {LEASE_S:g}; persist: {PERSIST_LEASE_S:g}; unordered: {SILENT_S:g}].",
 )
@@ -89,7 +100,7 @@ class ConsumeFailed(RuntimeError):
 @click.option(
     "--handle-limit",
     "handle_s_max",
-    type=click.FloatRange(1, 86_400),
+    type=SecondsRange(1, 86_400),
     default=HANDLE_S_MAX,
     show_default=True,
     help="Seconds after which an entry that is still being handled ends its worker.",
@@ -135,10 +146,7 @@ def consume(
     bridgectl consume --group persist --until-idle --json
     """
     if handler is None and group in (None, PERSIST):
-        if unordered:
-            raise click.UsageError("--unordered: name a handler or sink of yours with --handler")
-        if sets:
-            raise click.UsageError("--set: group persist has no parameters")
+        _refuse_what_persist_has_not()
         _persist(names, workers, lease_s, until_idle=until_idle, as_json=as_json)
         return
     settings = load()
@@ -149,7 +157,7 @@ def consume(
         lease_s = lease_s or ALERT_LEASE_S
     choice = RunChoice(
         workers=workers,
-        namespaces=names,
+        namespaces=namespaces_of(names, settings),
         lease_s=lease_s or (SILENT_S if unordered else LEASE_S),
         entries_max=entries_max,
         begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
@@ -166,6 +174,7 @@ def consume(
         _try_out(specs[0])
     window = sys.stdout.isatty() and not (plain or as_json)
     with program_log_of(group or specs[0].name, settings, console=not window):
+        check_namespaces(open_log, choice.namespaces, settings, until_idle=until_idle)
         states = supervise(specs, choice, lambda: whole_log(open_log(), settings), window=window)
     from consumers.workers.screen import status_line
 
@@ -182,7 +191,22 @@ def _work(
         try:
             work(spec, choice, open_log, settings)
         except GroupRefused as error:  # starting again would change nothing
-            raise click.UsageError(str(error)) from error
+            raise WorkerRefused(str(error)) from error
+
+
+def _refuse_what_persist_has_not() -> None:
+    """Options of groups of handlers that were given for group persist."""
+    given = click.get_current_context().get_parameter_source
+    for name, option, why in (
+        ("unordered", "--unordered", "name a handler or sink of yours with --handler"),
+        ("sets", "--set", "group persist has no parameters"),
+        ("begin", "--from", "group persist always begins with the oldest entry"),
+        ("entries_max", "--batch", "group persist chooses its batches itself"),
+        ("upgrade", "--upgrade", "group persist derives no state"),
+        ("handle_s_max", "--handle-limit", "group persist runs no handler"),
+    ):
+        if given(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option}: {why}")
 
 
 def _is_of(family: str, group: str | None) -> bool:
@@ -238,12 +262,14 @@ def _persist(
         raise click.UsageError(f"--workers {threads}: group persist takes at most {THREADS_MAX}")
     settings = load()
     open_log = _redis_log(settings)
+    namespaces = namespaces_of(names, settings)
     with program_log_of(PERSIST, settings), stopped_by_signals() as stop:
+        check_namespaces(open_log, namespaces, settings, until_idle=until_idle)
         progress = run_persist(
             _postgres(settings),
             lambda: whole_log(open_log(), settings),
             stop,
-            namespaces=names,
+            namespaces=namespaces,
             threads=threads,
             lease_s=lease_s or PERSIST_LEASE_S,
             until_idle=until_idle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,18 @@ def opened_log(settings: Settings) -> Iterator[Log]:
         yield log
     finally:
         log.close()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only with a person's word. Raises click.UsageError."""
+    try:
+        agreed = yes or click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # somebody is there, and pressed Ctrl-C
+            raise
+        raise click.UsageError("nothing was changed: nobody answers here, so add --yes") from None
+    if not agreed:
+        raise click.UsageError("nothing was changed")
 
 
 @click.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
 import click
 
@@ -24,6 +26,18 @@ def parse_duration_s(text: str) -> float:
     if not 0 < seconds <= DURATION_S_MAX:
         raise ValueError(f"{text!r} is no duration between 1ms and 366d")
     return seconds
+
+
+class SecondsRange(click.FloatRange):
+    """Seconds as a plain number between two limits. `nan` lies between any two, click thinks."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
 
 
 def duration_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from consumers.groups.registry import WATCH, GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.unordered import Consumer
+from consumers.unordered.undoing import namespaces_with, take_back
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.process import Looping, run_worker
-from consumers.workers.supervise import Crew, CrewState, Supervisor
+from consumers.workers.supervise import REFUSED, Crew, CrewState, GroupFailed, Supervisor
 from consumers.workers.taking import MIRROR_S, AnyGroup, WorkerOptions
-from events.log import Log
+from events.log import Log, LogError
 from events.processes import stopped_by_signals
 from events.settings import Settings
 
@@ -77,7 +78,8 @@ def supervise(
             root.addHandler(shown)
         try:
             supervisor = Supervisor(crews, open_log, shown, until_idle=choice.until_idle)
-            states = supervisor.run(stop)
+            with _taken_back_when_refused(crews, open_log):
+                states = supervisor.run(stop)
         finally:
             if isinstance(shown, logging.Handler):
                 root.removeHandler(shown)
@@ -85,6 +87,24 @@ def supervise(
     for state in states:
         logger.info("ended: %s", status_line(state, None))
     return states
+
+
+@contextmanager
+def _taken_back_when_refused(crews: Sequence[Crew], open_log: Callable[[], Log]) -> Iterator[None]:
+    """A group without an order that cannot be one leaves nothing behind."""
+    unordered = [crew.group for crew in crews if crew.unordered]
+    known: list[frozenset[str]] = []
+    if unordered:
+        with suppress(LogError), closing(open_log()) as log:
+            known = [namespaces_with(log, group) for group in unordered]
+    try:
+        yield
+    except GroupFailed as failed:
+        if REFUSED in str(failed):
+            with suppress(LogError), closing(open_log()) as log:
+                for group, before in zip(unordered, known, strict=False):
+                    take_back(log, group, known=before)
+        raise
 
 
 def work(
@@ -125,4 +145,5 @@ def _crew(spec: GroupSpec, choice: RunChoice) -> Crew:
         spec.group(choice.namespaces),
         lambda number: choice.arguments(spec, number),
         choice.workers,
+        unordered=choice.unordered,
     )

@@ -22,8 +22,8 @@ from consumers.sinks.sink import GIVEN_MAX
 from consumers.unordered.effect import Done, effect_of
 from consumers.workers.beginning import Begin
 from consumers.workers.progress import Count, Progress
-from consumers.workers.taking import AnyGroup, WorkerOptions
-from consumers.workers.worker import GroupRefused, registered, waits
+from consumers.workers.taking import AnyGroup, GroupRefused, WorkerOptions
+from consumers.workers.worker import registered, waits
 from events.log import (
     APPEND_ENTRIES_MAX,
     BEGIN,

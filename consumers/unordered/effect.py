@@ -13,7 +13,7 @@ from consumers.runtime.outputs import HANDLER_ERRORS, is_of_a_person, outputs_of
 from consumers.runtime.state import State
 from consumers.sinks import Batch, Refused, Sink, SinkGroup
 from consumers.sinks.letter import dead_letter
-from consumers.workers.worker import GroupRefused
+from consumers.workers.taking import GroupRefused
 from events.codec import AnyEvent, BadEvent, UnknownEvent, decode
 from events.log import Entry, Slot
 from events.unordered import Derived

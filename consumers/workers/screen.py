@@ -116,8 +116,7 @@ def status_line(state: CrewState, entries_per_s: float | None) -> str:
         f"{state.group}: {state.total('entries')} entries{rate}, {state.total('outputs')} derived"
     ]
     if entries_per_s is not None:
-        held = sum(bool(task.holder) for task in state.tasks)
-        parts.append(f"{held} of {len(state.tasks)} tasks held")
+        parts.append(_crewed(state))
         parts.append(f"{_behind(state)} behind")
     if state.total("failed"):
         parts.append(f"{state.total('failed')} dead letters")
@@ -130,6 +129,15 @@ def status_line(state: CrewState, entries_per_s: float | None) -> str:
     if state.waiting:
         parts.append(f"waiting: {state.waiting}")
     return ", ".join(parts)
+
+
+def _crewed(state: CrewState) -> str:
+    """Who works: holders of tasks, or the consumers of a group without an order."""
+    if state.unordered:
+        running = sum(one.pid is not None for one in state.running)
+        return f"{running} of {state.workers} consumers running"
+    held = sum(bool(task.holder) for task in state.tasks)
+    return f"{held} of {len(state.tasks)} tasks held"
 
 
 def _behind(state: CrewState) -> str:
@@ -160,7 +168,7 @@ def _tasks_table(state: CrewState, rates: _Rates) -> Table:
         done = state.done.get(str(task.slot), Totals())
         table.add_row(
             str(task.slot),
-            _short(task),
+            Text("any consumer", style=DIM) if state.unordered else _short(task),
             *(_number(task.lag.get(lane, 0)) for lane in lanes),
             f"{rates.of(str(task.slot), done.entries):,.0f}",
             f"{done.outputs:,}",

@@ -18,6 +18,8 @@ from events.processes import Child, ProcessReport, ProcessSpec, ProcessState
 logger = logging.getLogger(__name__)
 
 MODULE = "bridgectl"
+REFUSED = "refused: "
+"""How a worker's last line begins when its group cannot run: told once, not by each of them."""
 WATCH_S = 0.05
 IDLE_LOOK_S = 0.1
 WORKERS_MAX = 64
@@ -40,6 +42,8 @@ class Crew:
     command: Callable[[int], tuple[str, ...]]
     """The arguments of `bridgectl` for worker number so and so."""
     workers: int = 1
+    unordered: bool = False
+    """Nobody holds its tasks: any worker is given any entry."""
 
 
 @dataclass(slots=True)
@@ -64,6 +68,7 @@ class CrewState:
     workers: int = 0
     waiting: str = ""
     running: list[ProcessReport] = field(default_factory=list)
+    unordered: bool = False
 
     @property
     def halted(self) -> dict[str, str]:
@@ -102,18 +107,22 @@ class _Team:
     """The processes of one crew, and what they reported."""
 
     def __init__(self, crew: Crew, screen: Screen, *, failures_max: int | None) -> None:
-        self.crew = crew
+        self.crew, self._screen = crew, screen
         self.children = [
             Child(
                 ProcessSpec(f"{crew.group.name}-{number}", MODULE, crew.command(number)),
-                on_line=screen.line,
+                on_line=self._line,
                 failures_max=failures_max,
                 backoff_s=BACKOFF_S,
             )
             for number in range(crew.workers)
         ]
         self._reports: dict[str, Report] = {}
-        self.state = CrewState(crew.group.name, workers=crew.workers)
+        self.state = CrewState(crew.group.name, workers=crew.workers, unordered=crew.unordered)
+
+    def _line(self, name: str, text: str) -> None:
+        if REFUSED not in text:
+            self._screen.line(name, text)
 
     def watch(self) -> list[ProcessState]:
         """Start again who died."""
@@ -145,7 +154,8 @@ class _Team:
         for child in self.children:
             report = child.report()
             if report.state is ProcessState.FAILED:
-                return f"{report.name}: {report.last_line or f'exit code {report.exit_code}'}"
+                words = report.last_line.removeprefix(f"{MODULE}: ")
+                return f"{report.name}: {words or f'exit code {report.exit_code}'}"
         return ""
 
 
@@ -233,6 +243,7 @@ class Supervisor:
 
     def _tell_surplus(self, team: _Team) -> None:
         name, tasks, workers = team.crew.group.name, len(team.state.tasks), team.crew.workers
-        if tasks and workers > tasks and name not in self._told_surplus:
+        surplus = tasks and workers > tasks and not team.crew.unordered
+        if surplus and name not in self._told_surplus:
             self._told_surplus.add(name)
             logger.info("%s: %d workers for %d tasks: the others stand by", name, workers, tasks)

@@ -25,6 +25,10 @@ MIRROR_S = 1.0
 AnyGroup = Group | SinkGroup
 
 
+class GroupRefused(LogError):
+    """The group cannot run like this, now or later. The message names cause and cure."""
+
+
 class Run(Protocol):
     """A task in a worker's hands: `TaskRun` of a handler, `SinkRun` of a sink."""
 
@@ -73,10 +77,11 @@ def load(
 ) -> Run:
     """Make what was acquired ready to step; `moved` is called while that takes long.
 
-    Raises what a commit raises, and whatever a handler's or a sink's own start raises.
+    Raises GroupRefused, what a commit raises, and whatever a handler's or a sink's own start
+    raises.
     """
     if is_new(record) and log.unordered.done_to(spec.slot):
-        raise LogError(
+        raise GroupRefused(
             f"group {group.name!r} was run with --unordered before: run it so again, or give this "
             "one another name with --group"
         )

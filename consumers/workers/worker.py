@@ -17,6 +17,7 @@ from consumers.workers.ownership import Ownership
 from consumers.workers.progress import Count, Progress
 from consumers.workers.taking import (
     AnyGroup,
+    GroupRefused,
     Run,
     WorkerOptions,
     by_priority,
@@ -40,10 +41,6 @@ JOIN_S = 30.0
 """How often the owner of a task registers again as a reader of its inputs."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 """Waits after trouble: they double from the first to the longest."""
-
-
-class GroupRefused(LogError):
-    """The group cannot run like this, now or later. The message names cause and cure."""
 
 
 class _Stopped(Exception):
@@ -112,7 +109,8 @@ class Worker:
             self.beater.stop()
 
     def turn(self) -> bool:
-        """One step of every task in hand; False when nothing was there to do."""
+        """One step of every task in hand; False when nothing was there to do. Raises
+        GroupRefused."""
         self.beater.moves += 1
         if self._monotonic() < self._not_before:
             return False
@@ -235,6 +233,8 @@ class Worker:
         except Exception as error:
             self.beater.drop(slot)
             self._log.release(claim)
+            if isinstance(error, GroupRefused):
+                raise
             if not isinstance(error, _Stopped):
                 self._failed(slot, error)
             return

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from events.cli import opened_log
+from events.cli import confirm, opened_log
 from events.groups.readers import WATCH_S, Kind, Reader, collect
 from events.groups.removal import remove
 from events.log import Lane
@@ -62,9 +62,8 @@ def remove_group(
     bridgectl groups remove my_strategy
     bridgectl groups remove my_strategy --outputs --yes
     """
-    if not yes:
-        what = "with all events it derived " if outputs else ""
-        click.confirm(f"Remove group {group} {what}for good?", abort=True, err=True)
+    what = "with all events it derived " if outputs else ""
+    confirm(f"Remove group {group} {what}for good?", yes=yes)
     settings = load()
     with opened_log(settings) as log:
         done = remove(

@@ -128,10 +128,17 @@ def _ours(error: psycopg.Error, dsn: str) -> DatabaseError:
         return RowsRejected(f"database {place} cannot take the rows: {text}")
     if state is None or state.startswith(_UNAVAILABLE_CLASSES):
         full = " (its disk is full: free some space)" if state == "53100" else ""
-        return DatabaseUnavailable(f"database {place} is not available{full}: {text}")
+        return DatabaseUnavailable(f"database {place} is not available{full}: {text}{_start(text)}")
     if state.startswith(_REJECTED_CLASSES):
         return RowsRejected(f"database {place} rejected the rows: {text}")
     return DatabaseRefused(f"database {place} refused: {text}{_cure(state, dsn)}")
+
+
+def _start(text: str) -> str:
+    """What a person can do where nobody listens, or the name leads nowhere."""
+    if "failed" not in text or "connection" not in text:
+        return ""
+    return " Start `bridgectl up`, or check POSTGRES_HOST and POSTGRES_PORT (or POSTGRES_URL)"
 
 
 def _cure(state: str, dsn: str) -> str:

@@ -30,11 +30,19 @@ def errors_translated() -> Iterator[None]:
     except OutOfMemoryError as error:
         raise LogFull(f"Redis is full: {error}; raise maxmemory or trim") from error
     except (ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError) as error:
-        raise LogUnavailable(f"Redis does not answer: {error}") from error
+        raise LogUnavailable(f"Redis does not answer: {_with_cure(error)}") from error
     except ResponseError as error:
         raise _response_error(error) from error
     except RedisError as error:
         raise LogError(f"Redis: {error}") from error
+
+
+def _with_cure(error: RedisError) -> str:
+    """Nobody listens there, or the name leads nowhere: a person may have to do something."""
+    text = str(error).strip().rstrip(".")
+    if "connecting to" not in text:
+        return text
+    return f"{text}. Is it running? Start `bridgectl up`, or check REDIS_URL"
 
 
 def _response_error(error: ResponseError) -> LogError:

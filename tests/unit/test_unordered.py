@@ -322,8 +322,9 @@ def test_a_group_runs_either_in_order_or_without() -> None:
     other.consumer().turn()
     other.feed(3)
     worker = Worker(other.log, other.group, options, sleep=lambda _: None)
-    for _ in range(3):
-        worker.turn()
+    with pytest.raises(GroupRefused, match="was run with --unordered before"):
+        for _ in range(3):
+            worker.turn()
     assert other.numbers() == []
     assert worker.owned == {}
     worker.leave()

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from events.alerts import Alert
 from events.codec import encode
 from events.log import SOURCE, Slot
+from events.memory_log import MemoryLog
 from events.operations import TerminalDown, TerminalUp
+from events.postgres import connect
 from events.redis import RedisLog
 from tests.endpoint import Endpoint
+from tests.integration.persisting import drain
 from tests.integration.test_consume import Consumer
 from tests.servers import wait_until
 
@@ -160,3 +164,22 @@ def test_a_target_that_is_down_gets_all_of_it_later_and_one_that_hangs_holds_up_
         assert "password" not in consumer.told()
     finally:
         hanging.close()
+
+
+def test_the_database_shows_each_alert_once_whoever_made_it(postgres_url: str) -> None:
+    log = MemoryLog()
+    log.open_namespace("demo", 1)
+    log.tasks.open_group("demo", "watch", 1)
+    alert = Alert(
+        event_time_ms=1_700_000_000_000, severity="critical", topic="rules", subject="demo",
+        text="not read", cure="correct it", count=3, since_ms=1_699_999_000_000,
+    )  # fmt: skip
+    for writer in (SOURCE, "watch"):
+        claim = log.claim(Slot("demo", writer, 0), "test", alive_within_s=0)
+        log.append(claim, [encode(alert)])
+    drain(log, postgres_url)
+    with connect(postgres_url, application="test") as connection:
+        rows = connection.execute(
+            "SELECT terminal, severity, text, resolved, count, since < time FROM alerts"
+        ).fetchall()
+    assert rows == [("demo", "critical", "not read", False, 3, True)]

@@ -49,7 +49,8 @@ def test_a_flatten_closes_and_cancels_everything_and_says_so() -> None:
     assert violations(account.value, was) == []
     assert {o.outcome for o in ended.outcomes} == {"closed", "cancelled"}
     assert (ended.verified_ms or 0) >= 2000
-    assert (ended.breach_to_flat_ms or 1e9) < 100
+    assert ended.breach_to_flat_ms is not None
+    assert ended.breach_to_flat_ms < 100
     steps = [e for e in account.journal.events if isinstance(e, FlattenStep)]
     assert [s.number for s in steps] == list(range(1, len(steps) + 1))
     assert [s.outcome for s in steps if s.step == "sweep"] == ["clear"] * 3
@@ -188,6 +189,35 @@ def test_lists_and_history_that_lag_behind_are_waited_for() -> None:
     ended = flatten(account)
     assert ended.state == "FLAT"
     assert violations(account.value, was) == []
+
+
+def test_deals_are_believed_where_a_list_stays_old_and_the_answer_was_lost() -> None:
+    account = VirtualAccount()
+    was = book(account)
+    account.value("inject", "stale_book", seconds=5.0)
+    account.value("inject", "lost_answer", calls_max=4)
+    ended = flatten(account)
+    assert ended.state == "FLAT"
+    assert violations(account.value, was) == []
+    assert closes_that_worked(account.value, was) == CLOSES
+
+
+@pytest.mark.parametrize(("late_s", "state"), [(5.0, "FLAT"), (60.0, "UNKNOWN")])
+def test_flat_is_only_said_when_deals_account_for_every_position(late_s: float, state: str) -> None:
+    account = VirtualAccount()
+    book(account)
+    account.sleep(100.0)
+    account.value("inject", "late_history", seconds=late_s)
+    flattener = account.flattener()
+    ended = flattener.run("account", "a test", "tester", account.now_ms())
+    assert ended.state == state
+    assert (ended.verified_ms or 0) >= 5000
+    if state == "UNKNOWN":
+        later = []
+        for _ in range(60):
+            account.sleep(1.0)
+            later.append(flattener.tend())
+        assert [e.state for e in later if e is not None][-1] == "FLAT"
 
 
 def test_a_refused_comment_is_dropped() -> None:

@@ -58,7 +58,8 @@ class RiskHandler(Handler):
                 return
         if isinstance(event, Account | TerminalUp):
             self.state["login"] = login
-        memory = Memory(self.state, login, self._known.setdefault(login, Known()))
+        known = self._known.setdefault(login, Known())
+        memory = Memory(self.state, login, known, trial=self._own is not None)
         if self._own is not None and memory.rules != self._own:
             memory.take_rules(self._own)
         counts = memory.counts

@@ -122,8 +122,10 @@ class Looking:
     def _largest_lots(
         self, view: View, rules: Rules, references: References, named: Named
     ) -> dict[str, float]:
-        """Computed once a second: there is one for every symbol."""
+        """Computed once a second: there is one for every symbol. A trial needs none."""
         told = self._memory.told
+        if self._memory.trial:
+            return {}
         if view.now_ms - told.get("lots_ms", 0) >= UNCHANGED_MS:
             symbols = set(view.market.instruments)
             held = {one.symbol: 0.0 for one in view.holdings}

@@ -31,7 +31,8 @@ class Known:
     contracts_mark: int | None = None
     contracts: dict[str, Contract] = field(default_factory=dict)
     instruments: dict[str, Instrument] = field(default_factory=dict)
-    series: dict[str, tuple[int, Series]] = field(default_factory=dict)
+    series: dict[str, tuple[int, Series, float | None]] = field(default_factory=dict)
+    """With the standard deviation of a day's return."""
     returns: tuple[tuple[tuple[str, int], ...], Returns | None] = ((), None)
     rules_text: str | None = None
     rules: Rules = field(default_factory=Rules)
@@ -43,8 +44,10 @@ class Known:
 class Memory:
     """One account in the state of a task. Keys begin with its login."""
 
-    def __init__(self, state: State, login: int, known: Known) -> None:
+    def __init__(self, state: State, login: int, known: Known, *, trial: bool = False) -> None:
         self._state, self._known = state, known
+        self.trial = trial
+        """Other rules are tried: nobody asks what could be opened."""
         self._prefix = f"{login}:"
 
     def _get(self, name: str, default: Any = None) -> Any:
@@ -191,11 +194,11 @@ class Memory:
     def daily_deviations(self, symbols: set[str]) -> dict[str, float]:
         """Symbol -> standard deviation of a day's return, where enough closes are known."""
         marks, found = self._get("closes_marks") or {}, {}
-        for symbol in sorted(symbols):
-            one = self._series(symbol, marks)
-            deviation = None if one is None else daily_deviation(one)
-            if deviation is not None:
-                found[symbol] = deviation
+        for symbol in sorted(symbols & marks.keys()):
+            if self._series(symbol, marks) is not None:
+                deviation = self._known.series[symbol][2]
+                if deviation is not None:
+                    found[symbol] = deviation
         return found
 
     def _series(self, symbol: str, marks: dict[str, int]) -> Series | None:
@@ -206,7 +209,7 @@ class Memory:
         if kept is None or kept[0] != mark:
             times, closes = self._get(f"closes:{symbol}")
             one = Series(np.frombuffer(times, np.int64), np.frombuffer(closes, np.float64))
-            kept = self._known.series[symbol] = (mark, one)
+            kept = self._known.series[symbol] = (mark, one, daily_deviation(one))
         return kept[1]
 
     # --- deals, and what was told

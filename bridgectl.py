@@ -82,7 +82,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "resume": ("producers.guard.desk.cli:resume", "Allow trades again: a human's act."),
     "drill": ("producers.guard.desk.drill_cli:drill", "Rehearse a breach on a simulated account."),
     "terminal serve": (
-        "producers.terminals.serve_cli:serve",
+        "producers.serve_cli:serve",
         "Serve this machine's terminal to a bridge elsewhere.",
     ),
 }

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from events.settings import Settings, TerminalSettings
-from producers.guard.assembly import GUARDED, keeper_of
+from producers.guard.assembly import GUARDED, any_keeper_of
+from producers.guard.far_keeper import FarKeeper
 from producers.guard.keeper import GuardKeeper
 from producers.pollers.connection import Connection
 from producers.terminals.attach import Attachment
@@ -37,10 +38,10 @@ class OpenedTerminal:
         self.client: HostClient = open_client(
             spec, limits=limits, attach=attachment, on_state=self.watch
         )
-        self.keeper: GuardKeeper | None = None
+        self.keeper: GuardKeeper | FarKeeper | None = None
         try:
             if guarded and spec.kind in GUARDED:
-                self.keeper = keeper_of(settings, terminal, spec, self.client)
+                self.keeper = any_keeper_of(settings, terminal, spec, self.client)
                 self.keeper.start()
         except BaseException:
             self.close()

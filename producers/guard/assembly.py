@@ -10,6 +10,7 @@ from events.alerts import Alert
 from events.log import Log, LogUnavailable
 from events.notify import deliver, targets_of
 from events.settings import Settings, TerminalSettings
+from producers.guard.far_keeper import FarKeeper
 from producers.guard.keeper import GuardKeeper
 from producers.guard.options import GuardOptions, guard_folder
 from producers.guard.ways.rules_file import RulesSource
@@ -47,7 +48,7 @@ def keeper_of(
     follows_log: bool = True,
     locked: bool = True,
 ) -> GuardKeeper:
-    """The guard of a terminal, still to be started. Raises GuardHeld, BadSettings."""
+    """A guard of our own, still to be started. Raises GuardHeld, BadSettings."""
     return GuardKeeper(
         client,
         guard_options(settings, terminal, spec),
@@ -56,6 +57,35 @@ def keeper_of(
         rules=RulesSource(settings, terminal),
         far=spec.kind == "remote" or bool(spec.link_latency_ms),
         locked=locked,
+    )
+
+
+def any_keeper_of(
+    settings: Settings, terminal: TerminalSettings, spec: TerminalSpec, client: HostClient
+) -> GuardKeeper | FarKeeper:
+    """The guard for a producer: of a served terminal the one that stands there."""
+    if spec.kind != "remote":
+        return keeper_of(settings, terminal, spec, client)
+    return FarKeeper(
+        client,
+        guard_folder(settings.state_dir, terminal.name),
+        make_near=lambda: keeper_of(settings, terminal, spec, client),
+        open_log=log_opener(settings),
+        namespace=terminal.namespace,
+        rules=RulesSource(settings, terminal),
+    )
+
+
+def served_keeper(
+    settings: Settings, terminal: TerminalSettings, spec: TerminalSpec, client: HostClient
+) -> GuardKeeper:
+    """The guard of a terminal that is served to others: no log, and where no rules are set here
+    those of the bridge that uses the terminal. Raises GuardHeld, BadSettings."""
+    source = RulesSource(settings, terminal)
+    return GuardKeeper(
+        client,
+        guard_options(settings, terminal, spec),
+        rules=source if source.names_any else None,
     )
 
 

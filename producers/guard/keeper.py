@@ -14,10 +14,11 @@ from threading import Event as Signal
 from threading import Lock, Thread
 from typing import Any
 
-from events.decisions import Command
+from events.decisions import Command, ReferenceSet, RulesSet
 from events.embedded.file_lock import FileLock
 from events.guarding import GuardState
 from events.log import Log, LogError
+from events.rules import Rules
 from producers.guard.closer import FlattenCloser
 from producers.guard.commands import Answer, Via
 from producers.guard.guard import Guard
@@ -137,6 +138,18 @@ class GuardKeeper:
         """Somebody who follows the log for us says that it answers."""
         if self.guard is not None:
             self.guard.watch.heard_log()
+
+    def state_reference(self, stated: ReferenceSet) -> bool:
+        """See Guard.state_reference."""
+        return self.guard is not None and self.guard.state_reference(stated)
+
+    def offer_rules(self, rules: Rules, told: RulesSet) -> bool:
+        """Rules of the bridge that uses this terminal; they hold where there are no own ones."""
+        if self.guard is None or self._rules is not None or told.login != self.guard.login:
+            return False
+        if rules.checksum != self.guard.watch.rules.checksum:
+            self.guard.set_rules(rules, told=told)
+        return True
 
     def _gate(self, request: Mapping[str, Any], by_guard: bool) -> str | None:
         guard = self.guard

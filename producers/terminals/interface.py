@@ -30,7 +30,9 @@ CALLS_STATE = frozenset(
 CALLS_TRADE = frozenset({"order_send"})
 CALLS = CALLS_READ | CALLS_STATE | CALLS_TRADE
 """Every function of the module that a host may be asked for."""
-CALLS_HOST = frozenset({"advance", "clear", "finished", "host_info", "inject", "requests"})
+CALLS_GUARD = frozenset({"guard_tell", "guard_hear", "guard_state", "guard_set"})
+"""What a terminal server answers for the guard beside it (see producers.guard.ways)."""
+CALLS_HOST = CALLS_GUARD | {"advance", "clear", "finished", "host_info", "inject", "requests"}
 """What a host answers besides: about itself, and what only simulated terminals have."""
 
 

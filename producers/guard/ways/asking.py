@@ -69,7 +69,7 @@ class GuardLine:
 
     def state(self) -> tuple[GuardState | None, int]:
         """How the guard is, and the row of its newest event. Raises NoGuard."""
-        text, newest_row = self._call("guard_state")
+        text, newest_row, _ = self._call("guard_state")
         return (GuardState.model_validate_json(text) if text else None), int(newest_row)
 
     def beat(self) -> None:

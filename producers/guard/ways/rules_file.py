@@ -41,6 +41,16 @@ class RulesSource:
         """For people and events."""
         return str(self.path) if self.path is not None else "settings"
 
+    @property
+    def names_any(self) -> bool:
+        """Whether somebody set rules here, be they good or bad."""
+        if self.path is not None:
+            return True
+        try:
+            return rules_of_settings(self._settings, self._terminal) is not None
+        except BadRules:
+            return True
+
     def read(self) -> Rules:
         """Rules without limits where none are set. Raises BadRules."""
         if self.path is not None:

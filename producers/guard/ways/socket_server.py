@@ -18,14 +18,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Protocol
+from typing import Any
 
-from events.decisions import Command
 from events.embedded.server import write_private
-from events.guarding import GuardState
 from events.log import LogError
-from producers.guard.commands import Answer, Via
-from producers.guard.journal import HeardRow
+from producers.guard.ways.serving import Told, serve_call
 from producers.terminals.wire import (
     PROTOCOL_VERSION,
     Kind,
@@ -49,31 +46,6 @@ BAD_TOKEN_WAIT_S = 0.5
 TOKEN_BYTES = 32
 ACCEPT_LOOK_S = 0.5
 OK = (1, "Success")
-
-
-class Told(Protocol):
-    """Who answers: a guard, or its keeper."""
-
-    def tell(self, command: Command, via: Via = "socket") -> Answer: ...
-    def hear(self, after_row: int, count_max: int = 500) -> list[HeardRow]: ...
-    def state(self) -> GuardState | None: ...
-    def newest_row(self) -> int: ...
-
-
-def serve_call(told: Told, method: str, args: tuple[Any, ...], *, via: Via) -> Any:
-    """One call in plain values: guard_tell, guard_hear, guard_state.
-
-    Raises ValueError for what cannot be read, LogError for what could not be written down.
-    """
-    if method == "guard_tell":
-        return tuple(told.tell(Command.model_validate_json(str(args[0])), via))
-    if method == "guard_hear":
-        after_row, count_max = int(args[0]), int(args[1])
-        return [tuple(row) for row in told.hear(after_row, count_max)]
-    if method == "guard_state":
-        state = told.state()
-        return [state.model_dump_json() if state is not None else "", told.newest_row()]
-    raise ValueError(f"the guard has no {method}")
 
 
 class GuardSocket:

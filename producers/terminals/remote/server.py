@@ -19,7 +19,7 @@ from threading import Lock, Thread, current_thread
 from producers.terminals.client import HostClient
 from producers.terminals.client.duplex import DuplexSocket
 from producers.terminals.client.remote_link import is_loopback
-from producers.terminals.remote.session import Session
+from producers.terminals.remote.session import GuardCall, Session
 from producers.terminals.wire import (
     PROTOCOL_VERSION,
     Kind,
@@ -57,8 +57,12 @@ class TerminalServer:
         token: str,
         tls: ssl.SSLContext | None = None,
         read_only: bool = False,
+        guard: GuardCall | None = None,
     ) -> None:
-        """Raises ServerRefused (no TLS beyond this machine, port taken)."""
+        """`guard` answers calls for the guard beside the server.
+
+        Raises ServerRefused (no TLS beyond this machine, port taken).
+        """
         if tls is None and not is_loopback(host):
             raise ServerRefused(
                 f"to listen on {host} give --self-signed, or --cert and --key: without TLS only"
@@ -68,6 +72,7 @@ class TerminalServer:
         self._token = token.encode()
         self._tls = tls
         self._read_only = read_only
+        self._guard = guard
         self._lock = Lock()
         self._threads: set[Thread] = set()
         self._sessions: set[Session] = set()
@@ -142,7 +147,7 @@ class TerminalServer:
             duplex = DuplexSocket(connection)
             session = Session(
                 duplex, self._client, who=f"{name} from {where}", id=session_id,
-                observes=observes, read_only=self._read_only,
+                observes=observes, read_only=self._read_only, guard=self._guard,
             )  # fmt: skip
             self._admit(session)
             try:

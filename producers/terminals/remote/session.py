@@ -13,6 +13,7 @@ from typing import Any
 from producers.terminals.client import HostClient
 from producers.terminals.client.duplex import DuplexSocket
 from producers.terminals.interface import (
+    CALLS_GUARD,
     CALLS_TRADE,
     NotSent,
     Priority,
@@ -46,6 +47,8 @@ READ_ONLY_REFUSED = CALLS_TRADE | {
     "advance", "clear", "initialize", "inject", "login", "shutdown",
 }  # fmt: skip
 """What a read-only server does not do: it attaches to its terminal itself."""
+GuardCall = Callable[[str, tuple[Any, ...]], Any]
+"""Answers a call for the guard beside the server, in plain values. Raises ValueError, LogError."""
 
 
 class Session:
@@ -60,13 +63,17 @@ class Session:
         id: str,
         observes: bool = False,
         read_only: bool = False,
+        guard: GuardCall | None = None,
     ) -> None:
+        """`guard`: who answers guard calls, also those of observers; None: nobody guards here."""
         self.who = who
         self.id = id
         self.observes = observes
         self._duplex = duplex
         self._client = client
         self._read_only = read_only or observes
+        self._guard = guard
+        self._guard_calls: SimpleQueue[CallMessage | None] = SimpleQueue()
         self._outbox: SimpleQueue[bytes | Callable[[], bytes] | None] = SimpleQueue()
         self._lock = Lock()
         self._open: dict[int, Future[Reply]] = {}
@@ -76,15 +83,19 @@ class Session:
         """Serve this client. Raises OSError, WireError when the connection breaks."""
         state = self._client.state()
         facts = {**state.facts, "name": state.name, "state": state.state}
+        facts["guard"] = self._guard is not None
         self._outbox.put(pack((int(Kind.READY), PROTOCOL_VERSION, facts)))
         writer = Thread(target=self._write, name=f"to {self.who}", daemon=True)
         writer.start()
+        asker = Thread(target=self._ask_guard, name=f"guard for {self.who}", daemon=True)
+        asker.start()
         try:
             while (body := read_frame(self._duplex, bytes_max=REQUEST_BYTES_MAX)) is not None:
                 self._heard_at = time.monotonic()
                 self._take(unpack(body))
         finally:
             self.end("")
+            self._guard_calls.put(None)
             writer.join()
             self._cancel_open()
 
@@ -103,6 +114,8 @@ class Session:
             crowded = len(self._open) >= CALLS_MAX
         if crowded:
             self._fault(call.id, NotSent(f"{CALLS_MAX} calls are unanswered already"))
+        elif call.method in CALLS_GUARD and self._guard is not None:
+            self._guard_calls.put(call)
         elif self._read_only and call.method in READ_ONLY_REFUSED:
             self._fault(call.id, NotSent(f"{self._why_not()}: no {call.method}"))
         else:
@@ -125,6 +138,23 @@ class Session:
         with self._lock:
             self._open[call.id] = future
         future.add_done_callback(lambda done: self._answer(call.id, done))
+
+    def _ask_guard(self) -> None:
+        """The guard's thread of this connection: a resume may take a while, reading goes on."""
+        while (call := self._guard_calls.get()) is not None:
+            assert self._guard is not None
+            self._outbox.put(pack((int(Kind.STARTED), call.id)))
+            begun = time.monotonic()
+            error: tuple[int, str] = (1, "Success")
+            value = None
+            try:
+                value = self._guard(call.method, call.args)
+            except Exception as problem:  # what it was told may be anything
+                logger.warning("%s of %s: %s", call.method, self.who, problem)
+                error = (-2, " ".join(str(problem).split())[:500])
+            took_ms = (time.monotonic() - begun) * 1000
+            reply = Reply(value, error, time.time_ns() // 1_000_000, took_ms)
+            self._outbox.put(_answer_frame(call.id, reply))
 
     def _answer(self, call_id: int, future: Future[Reply]) -> None:
         """In the thread that resolved the call: leave the answer to the writer. The call counts

@@ -7,18 +7,30 @@ import logging
 import signal
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from events.program_log import start_program_log, stop_program_log
-from events.settings import Settings, TerminalChoice, chosen_terminals, load, terminal_options
+from events.settings import (
+    Settings,
+    TerminalChoice,
+    TerminalSettings,
+    chosen_terminals,
+    load,
+    terminal_options,
+)
+from producers.guard.assembly import GUARDED, served_keeper
+from producers.guard.ways.serving import serve_call
 from producers.terminals.attach import Attachment
-from producers.terminals.client import HostLimits, HostState, open_client
+from producers.terminals.client import HostClient, HostLimits, HostState, open_client
 from producers.terminals.configured import terminal_spec
 from producers.terminals.remote import identity
 from producers.terminals.remote.server import TerminalServer
+from producers.terminals.remote.session import GuardCall
 from producers.terminals.spec import TerminalSpec
 
 logger = logging.getLogger(__name__)
@@ -78,7 +90,8 @@ def serve(
     host, port = _address(listen)
     folder = settings.state_dir / FOLDER
     tls, certificate = _tls(cert, key, folder if self_signed else None)
-    spec = _spec(settings, TerminalChoice(**choice))  # type: ignore[arg-type]  # click's options
+    terminal = _chosen(settings, TerminalChoice(**choice))  # type: ignore[arg-type]  # click's
+    spec = terminal_spec(terminal, state_dir=settings.state_dir)
     token, created = _token(settings, token_file or folder / "token")
     start_program_log(
         "terminal-serve",
@@ -95,10 +108,11 @@ def serve(
             attach=Attachment(spec),
             on_state=_say_state,
         )
-        with client:
+        with client, _guarding(settings, terminal, spec, client, off=read_only) as guard:
             server = TerminalServer(
-                client, host=host, port=port, token=token, tls=tls, read_only=read_only
-            )
+                client, host=host, port=port, token=token, tls=tls, read_only=read_only,
+                guard=guard,
+            )  # fmt: skip
             facts = {
                 "terminal": spec.name,
                 "kind": spec.kind,
@@ -106,6 +120,7 @@ def serve(
                 "tls": tls is not None,
                 "fingerprint": identity.fingerprint(certificate) if certificate else None,
                 "read_only": read_only,
+                "guard": guard is not None,
             }
             _introduce(facts, token if created else None, as_json=as_json)
             _serve_until_stopped(server)
@@ -160,14 +175,38 @@ def _token(settings: Settings, path: Path) -> tuple[str, bool]:
     return identity.load_or_create_token(path)
 
 
-def _spec(settings: Settings, choice: TerminalChoice) -> TerminalSpec:
+def _chosen(settings: Settings, choice: TerminalChoice) -> TerminalSettings:
     terminals = chosen_terminals(settings, choice)
     if len(terminals) != 1:
         names = ", ".join(terminal.name for terminal in terminals)
         raise ServeError(f"several terminals are configured: --terminal NAME, one of {names}")
     if terminals[0].kind.value == "remote":
         raise ServeError(f"{terminals[0].name} is a remote terminal: serve it where it runs")
-    return terminal_spec(terminals[0], state_dir=settings.state_dir)
+    return terminals[0]
+
+
+@contextmanager
+def _guarding(
+    settings: Settings,
+    terminal: TerminalSettings,
+    spec: TerminalSpec,
+    client: HostClient,
+    *,
+    off: bool,
+) -> Iterator[GuardCall | None]:
+    """The guard beside the terminal: a lost link does not cut it. None where nobody can trade.
+
+    Raises GuardHeld.
+    """
+    if off or spec.kind not in GUARDED:
+        yield None
+        return
+    keeper = served_keeper(settings, terminal, spec, client)
+    try:
+        keeper.start()
+        yield lambda method, args: serve_call(keeper, method, args, via="link")
+    finally:
+        keeper.close()
 
 
 def _introduce(facts: dict[str, object], new_token: str | None, *, as_json: bool) -> None:

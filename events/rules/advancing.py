@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from events.decisions import ReferenceSet
 from events.rules.model import Account, Rules
-from events.rules.reading import EQUITY_TOLERANCE, Reading
+from events.rules.reading import EQUITY_TOLERANCE, Reading, contradictions_in
 from events.rules.references import (
     BEST_RESET,
     DAY_BALANCE,
@@ -80,7 +80,7 @@ def advance(references: References | None, reading: Reading, rules: Rules) -> Re
     known, before, settled = settle(known, reading)
     known = _over_the_gap(known, reading, rules, before=before)
     known = _with_reset_balance(known, reading)
-    if settled and not reading.suspect:
+    if settled and not _suspect(references, reading):
         known = _raise_peaks(known, reading)
     traded = known.traded_today or bool(reading.opened)
     return known.model_copy(
@@ -93,6 +93,14 @@ def advance(references: References | None, reading: Reading, rules: Rules) -> Re
             "traded_today": traded,
         }
     )
+
+
+def _suspect(known: References, reading: Reading) -> bool:
+    """Whether it must raise no peak: it contradicts itself, or shows an account without positions
+    that had some, and nothing was booked."""
+    vanished = reading.positions == 0 and bool(known.positions)
+    unbooked = reading.balance == known.balance_read
+    return reading.suspect or bool(contradictions_in(reading)) or (vanished and unbooked)
 
 
 def _reset(account: Account) -> str:

@@ -63,14 +63,10 @@ class Reading:
 
     @property
     def usable(self) -> bool:
-        """Whether equity and balance are numbers that an account can have."""
-        if self.equity is None or self.balance is None or not self.connected:
-            return False
-        if not self.synchronised or not (
-            math.isfinite(self.equity) and math.isfinite(self.balance)
-        ):
-            return False
-        return bool(self.equity or self.balance)
+        """Whether the terminal was connected and synchronised, and equity and balance are numbers
+        that an account can have."""
+        known = self.equity is not None and self.balance is not None
+        return known and self.connected and self.synchronised and not _no_number(self)
 
     @property
     def after_closing(self) -> float | None:
@@ -139,7 +135,8 @@ def _no_number(reading: Reading) -> str:
     return ""
 
 
-def _suspicions(reading: Reading, previous: Reading | None) -> list[str]:
+def contradictions_in(reading: Reading) -> list[str]:
+    """What does not fit within one reading; in words."""
     found = []
     if identity_error(reading):
         found.append("equity is not balance + credit + floating")
@@ -147,7 +144,12 @@ def _suspicions(reading: Reading, previous: Reading | None) -> list[str]:
         found.append("positions could not be read")
     elif reading.positions == 0 and (reading.margin or reading.floating):
         found.append("no positions, but margin or floating profit")
-    elif reading.positions and reading.margin == 0 and previous is not None and previous.margin:
+    return found
+
+
+def _suspicions(reading: Reading, previous: Reading | None) -> list[str]:
+    found = contradictions_in(reading)
+    if reading.positions and reading.margin == 0 and previous is not None and previous.margin:
         found.append("positions without margin")
     if _vanished(reading, previous):
         found.append("positions vanished without a change of the balance")

@@ -1,6 +1,6 @@
-"""What losses are measured from, and how it moves with every reading of an account.
+"""What losses are measured from, and how deposits, withdrawals and people's statements shift it.
 
-Pure: `advance` takes what was known and one reading, and gives what is known now. Deposits and
+Pure. Readings move it on in `advancing.py`. Deposits and
 withdrawals shift every reference by their amount, so that they count neither as profit nor as
 loss. What cannot be known (peaks and resets while nobody looked) is named in `unknown`; in its
 place stands a bound that makes floors highest: the highest of what was seen on both sides of

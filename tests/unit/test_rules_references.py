@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from events.decisions import ReferenceSet
@@ -358,3 +360,29 @@ def test_a_reset_that_the_rules_move_makes_the_day_unknown_until_it_is_reconstru
     story.at("2026-06-16 07:59:59", 100_000, 103_000)
     story.at("2026-06-16 08:00:00", 100_000, 103_000)
     assert story.known.day_balance == 100_000
+
+
+# --- readings that contradict themselves raise no peak, whoever hands them over
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"equity": 180_000.0}, id="equity does not fit"),
+        pytest.param({"positions": 0}, id="positions gone, floating there"),
+        pytest.param({"equity": 100_000.0, "floating": 0.0, "positions": 0}, id="all gone"),
+        pytest.param({"positions": None}, id="positions unknown"),
+    ],
+)
+def test_a_reading_that_contradicts_itself_raises_no_peak(changed: dict[str, float | None]) -> None:
+    story = started(rules("drawdown_peak", initial=90_000.0, high_water=90_000.0))
+    story.references = story.known.model_copy(update={"high_water": 97_500.0, "day_peak": 97_500.0})
+    story.at("2026-06-15 10:00:01", 100_000, 97_000)
+    before = story.known.high_water
+    reading = Reading(
+        story.now_ms + 250, LOGIN, 97_000.0, 100_000.0, floating=-3_000.0, positions=1
+    )
+    story.read(replace(reading, **changed))  # type: ignore[arg-type]
+    assert story.known.high_water == before
+    story.read(replace(reading, time_ms=at + 250))
+    assert story.known.high_water == before

@@ -17,8 +17,8 @@ from events.accounting import (
 )
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.broker.conditions import NO_CONDITIONS, Conditions
-from producers.terminals.simulated.broker.nightly import midnight
-from producers.terminals.simulated.broker.prices import happen_until
+from producers.terminals.simulated.broker.course.nightly import midnight
+from producers.terminals.simulated.broker.course.prices import happen_until
 from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.broker.valuation import Valuer
 from producers.terminals.simulated.market.generated import Market

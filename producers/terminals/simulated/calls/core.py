@@ -12,18 +12,16 @@ from typing import Any, TypeVar
 
 from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.accounts import Accounts
 from producers.terminals.simulated.broker.conditions import FaultConditions
 from producers.terminals.simulated.broker.desk import TradeDesk
-from producers.terminals.simulated.broker.outsiders import Outsiders
 from producers.terminals.simulated.broker.server import TradeServer
-from producers.terminals.simulated.broker.trader import BackgroundTrader
-from producers.terminals.simulated.broker.valuation import Quotes, Valuer
 from producers.terminals.simulated.calls.arguments import CallFailed
 from producers.terminals.simulated.calls.remembering import AccountMemory
 from producers.terminals.simulated.faults import AT_THE_BROKER, Fault, FaultBoard
 from producers.terminals.simulated.market.feed import Feed
 from producers.terminals.simulated.market.generated import GeneratedMarket, Market
-from producers.terminals.simulated.market.moved import Move, MovedMarket
+from producers.terminals.simulated.market.moved import MovedMarket
 from producers.terminals.simulated.options import AccountOptions, SimulatedOptions
 from producers.terminals.simulated.server_clock import ServerClock, VirtualClock
 from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec, catalogue_of
@@ -31,7 +29,7 @@ from producers.terminals.simulated.symbols import CATALOGUE, SymbolSpec, catalog
 DAY_MS = 86_400_000
 SELECTED_AT_START = 4
 EXIT_CODE = 70
-OUTSIDERS = "outsiders"
+LOGIN_ELSE = 9_000_001
 _HAPPENINGS = frozenset(
     {"ipc_lost", "exit", "account_switched", "deselected", "symbol_removed", "clock_change"}
 )
@@ -101,12 +99,18 @@ class TerminalCore:
         self._lock = threading.RLock()
         self._error = (mt5.RES_S_OK, mt5.LAST_ERRORS[mt5.RES_S_OK])
         self._first_answers: dict[str, int] = {}
-        self._servers: dict[int, TradeServer] = {}
         self._answers_after_s = 0.0
         self.ends_unanswered = False
-        self.accounts = {a.login: a for a in (options.account, *options.other_accounts)}
+        self.accounts = Accounts(
+            options,
+            specs=self.specs,
+            market=self.market,
+            clock=self.server_clock,
+            conditions=self.conditions,
+            started_utc_ms=self.started_utc_ms,
+            watched=tuple(self.selected_at),
+        )
         self.login_now = options.account.login
-        self._open_accounts()
         if self.account_memory is not None:
             self.account_memory.recall_all(self)
 
@@ -123,10 +127,8 @@ class TerminalCore:
         fault = Fault.model_validate({"kind": kind, **arguments})
         with self._lock, self._remembered():
             now = self.clock.utc_ms()
-            if kind == "price_jump":
-                self.market.add(Move.of(fault, now + 1))
-            elif kind in AT_THE_BROKER:
-                self._outsiders().plan(fault, now)
+            if kind in AT_THE_BROKER:
+                self.accounts.happen(fault, login=self.login_now, utc_ms=now)
             else:
                 self.faults.inject(fault, now)
         return True
@@ -168,7 +170,7 @@ class TerminalCore:
     @property
     def broker(self) -> TradeServer:
         """The trade server of the account that is logged in."""
-        return self._server_of(self.login_now)
+        return self.accounts.server(self.login_now)
 
     def last_error(self) -> tuple[int, str]:
         """Code and text of the last call."""
@@ -277,11 +279,8 @@ class TerminalCore:
 
     def switch_account(self, login: int) -> None:
         """Another account is logged in from now on; one nobody described is like the first."""
-        if login not in self.accounts:
-            other = self.options.account.model_copy(update={"login": login or 9_000_001})
-            self.accounts[other.login] = other
-            login = other.login
-        self.login_now = login
+        self.login_now = login or LOGIN_ELSE
+        self.accounts.server(self.login_now)
 
     def _answered(self, name: str, symbol: str, value: Any) -> Any:
         """The answer as warm-up and faults leave it."""
@@ -312,70 +311,9 @@ class TerminalCore:
     def _any_spec(self, name: str) -> SymbolSpec | None:
         return self.specs.get(name) or CATALOGUE.get(name)
 
-    def _outsiders(self) -> Outsiders:
-        """Those who trade on the account that is logged in."""
-        outsiders = self.broker.actors[OUTSIDERS]
-        assert isinstance(outsiders, Outsiders)
-        return outsiders
-
-    def _server_of(self, login: int) -> TradeServer:
-        server = self._servers.get(login)
-        if server is None:
-            account = self.accounts[login]
-            server = TradeServer(
-                account,
-                Valuer(self.specs, Quotes(self.market), account),
-                self.market,
-                self.server_clock,
-                start_utc_ms=self.started_utc_ms,
-                execution_ms=self.options.execution_ms,
-                conditions=self.conditions,
-            )
-            first = login == self.options.account.login
-            theirs = [f for f in self.options.faults if f.kind in AT_THE_BROKER - {"price_jump"}]
-            server.actors[OUTSIDERS] = Outsiders(
-                theirs if first else (), start_utc_ms=self.started_utc_ms
-            )
-            self._servers[login] = server
-        return server
-
-    def open_servers(self) -> dict[int, TradeServer]:
-        """The trade servers of all accounts that were used, by login."""
-        return self._servers
-
-    def server_for(self, login: int) -> TradeServer:
-        """The trade server of an account, known or not."""
-        if login not in self.accounts:
-            self.accounts[login] = self.options.account.model_copy(update={"login": login})
-        return self._server_of(login)
-
-    def open_anew(self) -> None:
-        """Every account as it was when it was opened."""
-        self._servers.clear()
-        self._open_accounts()
-
-    def _open_accounts(self) -> None:
-        self.market.restore([])
-        for fault in self.options.faults:
-            if fault.kind == "price_jump":
-                self.market.add(Move.of(fault, self.started_utc_ms + int(fault.at_s * 1000)))
-        for login in (self.options.account.login, *self.accounts):
-            self._server_of(login).valuer.require_conversions()
-        trader = self.options.trader
-        if trader is None:
-            return
-        symbols = trader.symbols or tuple(self.selected_at)
-        unknown = sorted(set(symbols) - set(self.specs))
-        if unknown:
-            offered = ", ".join(self.specs)
-            raise ValueError(f"trader: {', '.join(unknown)} not offered; offered are {offered}")
-        self._server_of(self.options.account.login).actors["trader"] = BackgroundTrader(
-            self.options.seed, trader, symbols=symbols, start_utc_ms=self.started_utc_ms
-        )
-
     def account_now(self) -> AccountOptions:
         """The account that is logged in."""
-        return self.accounts[self.login_now]
+        return self.accounts.known[self.login_now]
 
     def desk(self) -> TradeDesk:
         """Where requests for the account are carried out."""

@@ -121,7 +121,7 @@ class LinkCalls(TerminalCore):
 
     def _authorise(self, given: dict[str, Any]) -> None:
         """Log in to an account the broker knows. Raises CallFailed."""
-        account = self.accounts.get(given["login"])
+        account = self.accounts.known.get(given["login"])
         refused = self.faults.active("wrong_password", self.clock.utc_ms()) is not None
         if account is None or refused:
             raise CallFailed(mt5.RES_E_AUTH_FAILED)

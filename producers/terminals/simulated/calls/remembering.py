@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from events.accounting import RefusedFill
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.people.trader import BackgroundTrader
 from producers.terminals.simulated.broker.recording import Recorder
-from producers.terminals.simulated.broker.trader import BackgroundTrader
 from producers.terminals.simulated.calls.arguments import CallFailed
 from producers.terminals.simulated.market.moved import Move
 from producers.terminals.simulated.memory import BrokerMemory, MemoryDamaged
@@ -67,14 +67,14 @@ class AccountMemory:
 
     def recall_all(self, terminal: TerminalCore) -> None:
         """Bring freshly opened accounts up to what the file tells. Raises MemoryDamaged."""
-        servers = terminal.open_servers()
+        servers = terminal.accounts.servers
         self._recorders = {login: Recorder(server) for login, server in servers.items()}
         self._moves = terminal.market.moves
         for line in self._lines:
             self._recall(terminal, line)
         self._let_rest(terminal)
         self._lines = []
-        for server in terminal.open_servers().values():
+        for server in terminal.accounts.servers.values():
             held = {p.symbol for p in server.ledger.positions.values()}
             held |= {order.symbol for order in server.orders.values()}
             if missing := sorted(held - set(terminal.specs)):
@@ -99,7 +99,7 @@ class AccountMemory:
         if self._broken:
             self._memory.read_again()
             self._lines = self._memory.news()[1:]
-            terminal.open_anew()
+            terminal.accounts.open_anew()
             self.recall_all(terminal)
             self._broken = False
             return
@@ -122,19 +122,19 @@ class AccountMemory:
         now_ms = terminal.clock.utc_ms()
         if not self._lines or now_ms - self._lines[-1]["utc_ms"] < AWAY_MS:
             return
-        for server in terminal.open_servers().values():
+        for server in terminal.accounts.servers.values():
             for actor in server.actors.values():
                 if isinstance(actor, BackgroundTrader):
                     actor.rest_until(now_ms)
 
     def _recorder(self, terminal: TerminalCore, login: int) -> Recorder:
         if login not in self._recorders:
-            self._recorders[login] = Recorder(terminal.server_for(login))
+            self._recorders[login] = Recorder(terminal.accounts.server(login))
         return self._recorders[login]
 
     def _keep(self, terminal: TerminalCore) -> None:
         """Write what changed, and a step of the clock that only stands or was pushed."""
-        logins = list(terminal.open_servers())
+        logins = list(terminal.accounts.servers)
         changed = [self._recorder(terminal, login).changes() for login in logins]
         line: dict[str, Any] = {}
         if accounts := [one for one in changed if one is not None]:

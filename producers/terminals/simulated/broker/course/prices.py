@@ -8,8 +8,8 @@ import numpy as np
 
 from events.accounting import RefusedFill, stop_out_first
 from producers.terminals import constants as mt5
+from producers.terminals.simulated.broker.course.triggers import Trigger, first_trigger
 from producers.terminals.simulated.broker.records import BrokerOrder
-from producers.terminals.simulated.broker.triggers import Trigger, first_trigger
 
 if TYPE_CHECKING:
     from producers.terminals.simulated.broker.server import TradeServer

@@ -379,9 +379,8 @@ def test_a_reading_that_contradicts_itself_raises_no_peak(changed: dict[str, flo
     story.references = story.known.model_copy(update={"high_water": 97_500.0, "day_peak": 97_500.0})
     story.at("2026-06-15 10:00:01", 100_000, 97_000)
     before = story.known.high_water
-    reading = Reading(
-        story.now_ms + 250, LOGIN, 97_000.0, 100_000.0, floating=-3_000.0, positions=1
-    )
+    at = story.now_ms + 250
+    reading = Reading(at, LOGIN, 97_000.0, 100_000.0, floating=-3_000.0, positions=1)
     story.read(replace(reading, **changed))  # type: ignore[arg-type]
     assert story.known.high_water == before
     story.read(replace(reading, time_ms=at + 250))

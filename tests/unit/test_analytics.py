@@ -222,6 +222,20 @@ def test_all_hours_together_are_all_closed_trades(mode: MarginMode, seed: int) -
     assert sum(one.won for one in levels.values()) == sum(t.net_profit > 0 for t in closed)
 
 
+def test_a_deal_that_turns_a_position_costs_once() -> None:
+    account, trades, analytics = Trading(MarginMode.NETTING), handler(), made()
+    given_to(analytics, INSTRUMENT, ticks((0, 1.1000, 1.1002)))
+    deals = [
+        account.fill(BUY, 0.1, 1.1002), account.fill(SELL, 0.3, 1.0999),
+        account.fill(BUY, 0.2, 1.1002),
+    ]  # fmt: skip
+    told = given_to(analytics, *map(deal_of, deals), *tell(trades, map(deal_of, deals)))
+    [last] = {one.key: one for one in told}.values()
+    # all three deals were for prices that stood; only the turning one was a point of 1e-4 worse
+    assert (last.trades, last.slippage_deals) == (2, 3)
+    assert last.slippage == pytest.approx(10 * 0.3)
+
+
 def test_days_that_are_over_for_long_leave_the_state() -> None:
     _, story = closed_trade()
     update = story[-1]
@@ -285,6 +299,16 @@ def test_a_spread_counts_for_as_long_as_it_stood() -> None:
     assert hour.mean == pytest.approx((2e-4 * 30 + 4e-4 * 10) / 40)
     assert (hour.ticks, hour.seconds, hour.point) == (3, 40.0, POINT)
     assert (hour.smallest, hour.largest) == pytest.approx((1e-4, 4e-4))
+
+
+def test_ticks_from_before_the_newest_are_passed_over() -> None:
+    analytics = made()
+    new = ticks((at_hour(2), 1.0, 1.0002), (at_hour(2) + 1_000, 1.0, 1.0002))
+    late = ticks((at_hour(1), 1.0, 1.5), (at_hour(2), 1.0, 1.5))
+    found = given_to(analytics, new, late, ticks((at_hour(3), 1.0, 1.1)))
+    assert [(one.hour_ms, one.ticks, one.largest) for one in found] == [
+        (BEGIN_MS // HOUR_MS * HOUR_MS + 2 * HOUR_MS, 2, pytest.approx(2e-4))
+    ]
 
 
 def test_an_hour_that_runs_is_told_from_time_to_time() -> None:

@@ -91,6 +91,8 @@ class Trading:
     """Fills on a ledger, and what is told of them."""
 
     mode: MarginMode
+    fifo: bool = False
+    """Hedging accounts that close the oldest position of a symbol first."""
     ledger: Ledger = field(init=False)
     deals: list[BookedDeal] = field(default_factory=list)
     now_ms: int = 0
@@ -157,8 +159,10 @@ def random_move(trading: Trading, random: Random) -> list[BookedDeal]:
         return []
     if trading.mode is MarginMode.HEDGING and held and kind < 0.6:
         one = random.choice(held)
+        if trading.fifo:
+            one = next(o for o in held if (o.symbol, o.side) == (one.symbol, one.side))
         other = next((o for o in held if o.symbol == one.symbol and o.side != one.side), None)
-        if other is not None and kind < 0.3:
+        if other is not None and kind < 0.3 and not trading.fifo:
             return list(trading.close_by(one, other))
         part = one.volume_lots if kind < 0.45 else min(lots, one.volume_lots)
         closed = trading.fill(

@@ -46,8 +46,8 @@ class ContractPoller:
             self._generation, self._rewinds = known
             self._asked, self._closes_told, self._closes_at = frozenset(), {}, {}
         held = dict(self._conversions.held)
-        wanted = {**self._context.symbols, **self._conversions.wanted, **held}
-        wanted = dict(sorted(wanted.items())[:SYMBOLS_MAX])
+        wanted = {**held, **self._conversions.wanted, **self._context.symbols}
+        wanted = dict(list(wanted.items())[:SYMBOLS_MAX])
         try:
             now = self._context.monotonic()
             if now >= self._next_at or not wanted.keys() <= self._asked:

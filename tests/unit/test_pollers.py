@@ -14,7 +14,7 @@ import pytest
 
 from events.codec import AnyEvent, decode
 from events.log import SOURCE, Lane, LogUnavailable, Slot
-from events.market import Instrument, Quotes
+from events.market import Closes, Contracts, Instrument, Quotes
 from events.marks import Marks
 from events.memory_log import MemoryLog
 from events.operations import GapHealed, TerminalDown, TerminalUp
@@ -25,12 +25,14 @@ from producers.clock.rules import ClockRule
 from producers.pollers.connection import Attached
 from producers.pollers.context import ProducerOptions
 from producers.producer import Producer
+from producers.terminals.constants import TIMEFRAME_H1
 from producers.terminals.interface import Reply, TerminalHung, TerminalLost
 from tests.fake_terminal import (
     OFFSET_S,
     SERVER_NOW_S,
     DirectClient,
     FakeTerminal,
+    candle_rows,
     deal,
     order,
     position,
@@ -517,6 +519,56 @@ def test_quotes_follow_held_and_conversion_symbols(houses: Houses) -> None:
     [quotes] = house.events(Quotes)
     assert [quote.symbol for quote in quotes.quotes] == ["EURJPY", "EURUSD", "USDJPY"]
     assert quotes.quotes[0].time_ms == NOW_MS - OFFSET_S * 1000
+
+
+def test_contracts_lie_beside_the_account_with_held_and_conversion_symbols(houses: Houses) -> None:
+    house = houses.build("EURJPY", terminal=FakeTerminal("EURJPY", "USDJPY", "EURUSD", "GBPUSD"))
+    known = house.terminal.symbols
+    known["EURJPY"] = known["EURJPY"].replaced(bid=160.0, ask=160.1, time=SERVER_NOW_S)
+    poll = house.producer._contracts.poll
+    poll()
+    poll()
+    house.look_at_account()
+    [first] = house.events(Contracts)
+    assert [one.symbol for one in first.instruments] == ["EURJPY"]
+    [quote] = first.quotes
+    assert (quote.bid, quote.ask, quote.time_ms) == (160.0, 160.1, NOW_MS - OFFSET_S * 1000)
+    house.terminal.positions = (position(1, symbol="EURJPY"),)
+    house.look_at_account()
+    poll()
+    house.look_at_account()
+    told = house.events(Contracts)[1]
+    assert {one.symbol for one in told.instruments} == {"EURJPY", "USDJPY", "EURUSD"}
+    house.pass_time(301)
+    poll()
+    house.look_at_account()
+    assert len(house.events(Contracts)) == 3
+
+
+def test_closes_of_held_symbols_are_told_once_per_candle(houses: Houses) -> None:
+    house = houses.build("EURUSD", "GBPUSD")
+    hours = [SERVER_NOW_S // 3600 * 3600 - 3600 * n for n in range(5, -1, -1)]
+    for symbol in ("EURUSD", "GBPUSD"):
+        house.terminal.rates[symbol, TIMEFRAME_H1] = candle_rows(3600, hours)
+    poll = house.producer._contracts.poll
+    poll()
+    house.look_at_account()
+    assert house.events(Closes) == []
+    house.terminal.positions = (position(1, symbol="GBPUSD"),)
+    for _ in range(3):
+        house.look_at_account()
+        house.pass_time(601)
+        poll()
+    house.look_at_account()
+    [closes] = house.events(Closes)
+    assert (closes.symbol, closes.timeframe) == ("GBPUSD", "H1")
+    assert closes.time_server_s == tuple(hours[:-1])  # the last one is not closed yet
+    assert set(closes.close) == {1.15}
+    house.terminal.rates["GBPUSD", TIMEFRAME_H1] = candle_rows(3600, [*hours, hours[-1] + 3600])
+    house.pass_time(601)
+    poll()
+    house.look_at_account()
+    assert house.events(Closes)[1].time_server_s == tuple(hours)
 
 
 def test_a_full_spool_loses_no_deal_and_no_level(houses: Houses) -> None:

@@ -26,7 +26,8 @@ def errors_translated() -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        raise LogError(f"Redis refuses us: {error}; check user, password and ACL") from error
+        why = str(error).strip().rstrip(".")
+        raise LogError(f"Redis refuses us: {why}. Check user, password and ACL (REDIS_URL)") from error
     except OutOfMemoryError as error:
         raise LogFull(f"Redis is full: {error}; raise maxmemory or trim") from error
     except (ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError) as error:

@@ -159,7 +159,7 @@ def test_the_commands_list_and_remove(
     assert "risk.0" in page
     assert "holds back trimming" in page
     asked = run.invoke(bridgectl.cli, ["groups", "remove", "risk"], input="n\n")
-    assert asked.exit_code == 1
+    assert asked.exit_code == 2, "nothing was changed"
     done = run.invoke(bridgectl.cli, ["groups", "remove", "risk", "--yes"])
     assert "removed risk (risk.0) from demo" in done.output
     assert redis_log.tasks.readers("demo") == {}

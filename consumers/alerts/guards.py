@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 from consumers.alerts.conditions import Conditions, Finding, Severity
 from events.alerts import Alert
 from events.decisions import LimitBreach
-from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
+from events.guarding import FlattenEnded, GuardState, LatchChanged
 
 BLIND_GRACE_S = 3.0
 LOG_SILENT_S = 10.0
 """A guard that does not hear the log for a moment is nobody's concern."""
-DEAD_MAN_NEAR_S = 15.0
+DEAD_MAN_NEAR = 1 / 3
+"""Of the time the switch waits: when so little is left it is told, before it acts."""
+DEAD_MAN_FULL = "dead_man_full_s"
 LATCH_REPEAT_S = 6 * 3_600.0
 PHONE = "phone the broker's desk now, and close what is left by hand in the terminal"
 RESUME = "`bridgectl resume` when you know why; until then nothing is opened"
@@ -21,8 +24,8 @@ RESUME = "`bridgectl resume` when you know why; until then nothing is opened"
 class Guards:
     """Events of the guard and of the risk group."""
 
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
+    def __init__(self, state: MutableMapping[str, Any], conditions: Conditions) -> None:
+        self._state, self._conditions = state, conditions
 
     def breach(self, event: LimitBreach, now_ms: int) -> Iterator[Alert]:
         """A limit that acts is critical, a warning level is a warning."""
@@ -56,19 +59,6 @@ class Guards:
             ),
             now_ms,
         )  # fmt: skip
-
-    def step(self, event: FlattenStep, now_ms: int) -> Iterator[Alert]:
-        """Steps that ask for a human."""
-        if event.step == "page":
-            yield from self._conditions.happened(
-                Finding(
-                    "flatten_page", f"{event.login}/{event.flatten_id}", "critical",
-                    f"closing the positions of {event.login} needs you: "
-                    f"{event.detail or event.outcome}",
-                    cure=PHONE,
-                ),
-                now_ms, quiet_s=300.0,
-            )  # fmt: skip
 
     def ended(self, event: FlattenEnded, now_ms: int) -> Iterator[Alert]:
         """FLAT is told once; anything else again and again until it is FLAT."""
@@ -163,10 +153,16 @@ class Guards:
 
     def _dead_man(self, event: GuardState, now_ms: int) -> Iterator[Alert]:
         left_s = event.dead_man_s
+        full: dict[str, float] = self._state.setdefault(DEAD_MAN_FULL, {})
+        if left_s is None:
+            full.pop(event.key, None)
+        elif left_s > full.get(event.key, 0.0):
+            full[event.key] = left_s
         acted = left_s is not None and left_s <= 0
+        near = left_s is not None and left_s <= full.get(event.key, 0.0) * DEAD_MAN_NEAR
         text = "has acted" if acted else f"acts in {left_s or 0:.0f} s"
         yield from self._if(
-            left_s is not None and left_s <= DEAD_MAN_NEAR_S,
+            acted or near,
             Finding(
                 "dead_man", event.key, "critical",
                 f"the dead-man switch of {event.login} {text}",

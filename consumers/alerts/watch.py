@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from consumers.alerts.conditions import QUIET_S, Conditions, Finding
+from consumers.alerts.conditions import QUIET_S, Conditions, Finding, Severity
 from consumers.alerts.groups import Groups
 from consumers.alerts.guards import Guards
 from consumers.alerts.prices import Prices
@@ -15,7 +15,7 @@ from events.alerts import Alert
 from events.candles import CandleBatch
 from events.codec import AnyEvent
 from events.decisions import LimitBreach, RulesSet
-from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
+from events.guarding import FlattenEnded, GuardState, LatchChanged
 from events.log import Lane
 from events.market import Quotes
 from events.operations import (
@@ -31,6 +31,13 @@ from events.operations import (
 from events.trading import Book
 
 RECORDED = "recorded"
+RELAYED, RELAYED_MAX = "relayed", 256
+"""How bad it was that others told of: who was told of it is told when it is over."""
+TOLD_BY_EVENTS = frozenset({"latch", "blind", "dead_man", "limit_breach", "wrong_account"})
+"""Topics of the guard's own alerts, for times when the log is away. Events tell of them, too, and
+say when they are over."""
+NOT_FLAT = ("FLAT_EXCEPT", "UNKNOWN")
+"""What a guard's alert about `FlattenEnded` begins with."""
 NOW = "now_ms"
 
 
@@ -46,7 +53,7 @@ class WatchHandler(Handler):
     types: ClassVar[frozenset[str]] = frozenset(
         {
             "terminal_up", "terminal_down", "producer_state", "silence", "clock_changed",
-            "gap_healed", "guard_state", "latch", "flatten_step", "flatten_ended", "limit_breach",
+            "gap_healed", "guard_state", "latch", "flatten_ended", "limit_breach",
             "handler_failed", "operator_answered", "book", "quotes", "candles", "rules", "alert",
         }
     )  # fmt: skip
@@ -56,7 +63,7 @@ class WatchHandler(Handler):
         self._conditions = Conditions(self.state)
         self._prices = Prices(self.state, self._conditions)
         self._terminals = Terminals(self.state, self._conditions, self._prices)
-        self._guards = Guards(self._conditions)
+        self._guards = Guards(self.state, self._conditions)
         self._groups = Groups(self.state, self._conditions)
         self._told: dict[type, Callable[[Any, int], Iterator[Alert]]] = {
             TerminalUp: self._terminals.up,
@@ -65,7 +72,6 @@ class WatchHandler(Handler):
             GapHealed: self._terminals.gap,
             LimitBreach: self._guards.breach,
             LatchChanged: self._guards.latch,
-            FlattenStep: self._guards.step,
             FlattenEnded: self._guards.ended,
             HandlerFailed: self._groups.failed,
             OperatorAnswered: self._groups.answered,
@@ -106,10 +112,16 @@ class WatchHandler(Handler):
 
     def _relayed(self, alert: Alert, now_ms: int) -> Iterator[Alert]:
         """What others found worth telling, such as the guard: told as our own is."""
-        if alert.resolved:
-            self._conditions.drop(alert.topic, alert.subject)
-            yield alert
+        if alert.topic in TOLD_BY_EVENTS or alert.text.startswith(NOT_FLAT):
             return
+        relayed: dict[str, Severity] = self.state.setdefault(RELAYED, {})
+        if alert.resolved:
+            severity = relayed.pop(alert.key, alert.severity)
+            self._conditions.drop(alert.topic, alert.subject)
+            yield alert.model_copy(update={"severity": severity})
+            return
+        if len(relayed) < RELAYED_MAX:
+            relayed[alert.key] = alert.severity
         finding = Finding(
             alert.topic, alert.subject, alert.severity, alert.text, cure=alert.cure,
             entries=alert.entries,

@@ -27,7 +27,7 @@ from events.alerts import Alert
 from events.candles import CandleBatch
 from events.codec import AnyEvent, decode_data, encode
 from events.decisions import LimitBreach, RulesSet
-from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged, TicketOutcome
+from events.guarding import FlattenEnded, GuardState, LatchChanged, TicketOutcome
 from events.market import Quote, Quotes
 from events.operations import (
     ClockChanged,
@@ -298,27 +298,21 @@ def test_an_account_that_is_not_flat_is_told_until_it_is_with_whom_to_phone() ->
     assert unknown.severity == "critical"
 
 
-def test_a_guard_that_is_blind_or_asks_for_a_human_is_critical() -> None:
+def test_a_guard_that_is_blind_is_critical() -> None:
     watched = Watched()
     assert watched(guard(state="blind")) == [], "for a moment"
     assert topics(watched(guard(WEDNESDAY + 5_000, state="blind"))) == [
         ("guard_blind", "critical", False)
     ]
     assert topics(watched(guard(WEDNESDAY + 10_000))) == [("guard_blind", "critical", True)]
-    step = FlattenStep(
-        event_time_ms=WEDNESDAY, login=7, terminal="demo", flatten_id="f", number=3, step="page",
-        detail="Algo Trading is off",
-    )  # fmt: skip
-    (page,) = watched(step)
-    assert (page.severity, "Algo Trading is off" in page.text) == ("critical", True)
-    assert watched(step.model_copy(update={"step": "close"})) == []
 
 
 def test_dead_man_log_block_and_end_of_a_guard() -> None:
     watched = Watched()
     said = watched(guard(dead_man_s=300.0, log_silent_s=2.0))
     assert said == []
-    said = watched(guard(dead_man_s=9.0, log_silent_s=20.0))
+    assert watched(guard(dead_man_s=150.0)) == []
+    said = watched(guard(dead_man_s=99.0, log_silent_s=20.0))
     assert topics(said) == [("guard_log", "warning", False), ("dead_man", "critical", False)]
     said = watched(guard(WEDNESDAY + 1, state="blocked", reason="dead man", dead_man_s=0.0))
     assert topics(said) == [("guard_log", "warning", True), ("guard_blocked", "warning", False)]
@@ -416,8 +410,24 @@ def test_what_others_found_is_told_as_our_own_is() -> None:
     (told,) = watched(alert)
     assert (told.text, told.cure) == (alert.text, alert.cure)
     assert watched(alert) == []
-    (over,) = watched(alert.model_copy(update={"resolved": True}))
-    assert over.resolved
+    later = alert.model_copy(update={"resolved": True, "severity": "info"})
+    *_, over = watched(state(WEDNESDAY + 9_000_000), later)
+    assert (over.resolved, over.severity) == (True, "warning")
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("latch", "still latched since an earlier run: x"),
+        ("limit_breach", "daily_loss: 512 of 500"),
+        ("flatten", "FLAT_EXCEPT: 1 positions and 0 orders are left (daily loss)"),
+    ],
+)
+def test_what_events_tell_already_is_not_told_again(topic: str, text: str) -> None:
+    alert = Alert(
+        event_time_ms=WEDNESDAY, severity="critical", topic=topic, subject="demo", text=text
+    )
+    assert Watched()(alert) == []
 
 
 # --- prices and sessions

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -54,17 +54,23 @@ class Holdings:
     sides: tuple[Side, ...]
     swap: float
     groups: tuple[Group, ...] = ()
+    guarded: Mapping[str, Sequence[OpenPosition]] = field(default_factory=dict)
+    """Positions with a stop or target, by symbol."""
 
     @classmethod
     def of(cls, ledger: Ledger) -> Holdings:
         positions = ledger.positions.values()
         held: dict[tuple[str, int], list[OpenPosition]] = {}
+        guarded: dict[str, list[OpenPosition]] = {}
         for position in positions:
             held.setdefault((position.symbol, position.side), []).append(position)
+            if position.stop_loss or position.take_profit:
+                guarded.setdefault(position.symbol, []).append(position)
         return cls(
             _sides((p.symbol, p.side, p.volume_lots, p.price_open) for p in positions),
             sum(position.swap for position in positions),
             tuple(Group.of(symbol, side, those) for (symbol, side), those in held.items()),
+            guarded,
         )
 
     @classmethod

@@ -189,7 +189,7 @@ class Valuer:
         if (revision, at_ms) == (ledger.revision, utc_ms):
             return marks
         marks, digits = {}, self._account.currency_digits
-        for group in self._holdings(ledger).groups:
+        for group in self.holdings(ledger).groups:
             contract, closing = (
                 self._contracts[group.symbol],
                 self.closing_price(group.symbol, group.side, utc_ms),
@@ -208,7 +208,7 @@ class Valuer:
         """Balance to margin level at a moment."""
         marks = self.marks(ledger, utc_ms)
         rates = Rates(self._pairs, lambda symbol: self.quotes.at(symbol, utc_ms))
-        held = self._holdings(ledger)
+        held = self.holdings(ledger)
         return floating_figures(
             balance=ledger.balance,
             credit=ledger.credit,
@@ -233,7 +233,7 @@ class Valuer:
             return series[symbol]
 
         rates = Rates(self._pairs, quote)
-        held = self._holdings(ledger)
+        held = self.holdings(ledger)
         equity = np.full(len(grid_ms), ledger.balance + ledger.credit + held.swap)
         for one in held.sides:
             contract, prices = self._contracts[one.symbol], quote(one.symbol)
@@ -255,7 +255,8 @@ class Valuer:
         rest = Holdings.without(ledger, position, volume_lots)
         return float(self._margin_of(rest, ledger.mode, rates))
 
-    def _holdings(self, ledger: Ledger) -> Holdings:
+    def holdings(self, ledger: Ledger) -> Holdings:
+        """The positions taken together, made anew when one of them changed."""
         if self._held[0] != ledger.revision:
             self._held = ledger.revision, Holdings.of(ledger)
         return self._held[1]

@@ -34,12 +34,12 @@ def happen_until(server: TradeServer, target_ms: int) -> None:
 
 
 def _first_trigger(server: TradeServer, target_ms: int) -> Trigger | None:
-    positions = [p for p in server.ledger.positions.values() if p.stop_loss or p.take_profit]
+    held = server.valuer.holdings(server.ledger).guarded
     pending = [order for order in server.orders.values() if not order.is_market]
-    if not positions and not pending:
+    if not held and not pending:
         return None
     return first_trigger(
-        server.market, positions, pending, after_utc_ms=server.now_ms, until_utc_ms=target_ms
+        server.market, held, pending, after_utc_ms=server.now_ms, until_utc_ms=target_ms
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,18 +34,16 @@ class Trigger:
 
 def first_trigger(
     market: Market,
-    positions: list[OpenPosition],
+    held: Mapping[str, Sequence[OpenPosition]],
     orders: list[BrokerOrder],
     *,
     after_utc_ms: int,
     until_utc_ms: int,
 ) -> Trigger | None:
-    """The earliest trigger with after < time <= until; of equal ones the first asked about."""
+    """The earliest trigger with after < time <= until; of equal ones the first asked about.
+    `held`: positions with a stop or target, by symbol."""
     found: list[Trigger] = []
-    held: dict[str, list[OpenPosition]] = {}
     waiting: dict[str, list[BrokerOrder]] = {}
-    for position in positions:
-        held.setdefault(position.symbol, []).append(position)
     for order in orders:
         waiting.setdefault(order.symbol, []).append(order)
     for symbol in sorted(held.keys() | waiting.keys()):

@@ -19,6 +19,8 @@ Kept = list[list[float]]
 
 
 class Price(NamedTuple):
+    """What a symbol stood at."""
+
     bid: float
     ask: float
 

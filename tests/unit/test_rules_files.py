@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,19 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 import bridgectl
-from events.rules import BadRules, Rules, load_rules, pack_names, rules_of_settings, windows_at
+from events.rules import (
+    FIGURES,
+    Account,
+    BadRules,
+    GuardRules,
+    Limit,
+    Rules,
+    Window,
+    load_rules,
+    pack_names,
+    rules_of_settings,
+    windows_at,
+)
 from events.rules.files import rules_of_text
 from events.rules.files.packs import pack_text
 from events.settings import TerminalSettings
@@ -506,3 +519,27 @@ def test_risk_packs_lists_and_prints(tmp_path: Path) -> None:
     assert done.output.rstrip("\n") == pack_text("hyrotrader").rstrip("\n")
     done = CliRunner().invoke(bridgectl.cli, ["risk", "packs", "hyro"])
     assert done.exit_code != 0
+
+
+# --- the page
+
+
+def test_the_page_of_rules_shows_files_that_can_be_used_and_every_figure() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "RULES.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert rules_of_text(block, where="rules.toml", folder=Path()).limits
+    table = text[text.index("| figure | unit |") :]
+    row = r"^\| `(\w+)`[^|]*\| (\w+) \| (\w+) \| (yes)? *\| (.*) \|$"
+    told = re.findall(row, table, re.MULTILINE)
+    known = [
+        (one.name, one.unit, one.direction, "yes" if one.guard else "", one.doc)
+        for one in FIGURES.values()
+    ]
+    assert told == known
+    for name in pack_names():
+        assert f"`{name}`" in text
+    for model in (Account, Limit, GuardRules, Window):
+        for field in model.model_fields:
+            assert field in text or field == "times", field

@@ -64,7 +64,7 @@ def _twice(kind: str, names: list[str]) -> Iterator[Problem]:
 
 def _unknown_figure(figure: str) -> str:
     near = get_close_matches(figure, FIGURES, n=1)
-    hint = f"did you mean {near[0]}?" if near else "see docs/RISK.md for all of them"
+    hint = f"did you mean {near[0]}?" if near else "see docs/RULES.md for all of them"
     return f"{figure!r} is no figure: {hint}"
 
 

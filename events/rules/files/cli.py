@@ -16,7 +16,7 @@ from events.rules.model import Basis, Limit, Rules
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def check(file: Path, as_json: bool) -> None:
     """Check a rule file: what it comes to, or every problem with its line.

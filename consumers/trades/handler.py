@@ -86,7 +86,8 @@ class TradesHandler(Handler):
             yield told
 
     def _doubt(self, login: int, identifier: int, now_ms: int) -> None:
-        """Look at a position again after a while, unless deals and book agree."""
+        """Look at a position again when nothing of it was told for a while, unless deals and book
+        agree."""
         doubts: dict[int, int] = self.state.setdefault(f"doubts:{login}", {})
         booked = self._booked(login).get(identifier)
         if record.fits_book(self._record(login, identifier), booked):
@@ -94,7 +95,7 @@ class TradesHandler(Handler):
             if kept is None or not kept["doubt"]:
                 doubts.pop(identifier, None)
                 return
-        doubts.setdefault(identifier, now_ms)
+        doubts[identifier] = now_ms
 
     def _doubted(self, event: Account | Book | Marks) -> Iterator[TradeUpdate]:
         """Decide what deals and book told differently for too long."""

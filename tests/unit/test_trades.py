@@ -382,6 +382,29 @@ def test_whatever_order_deals_come_in_the_trades_are_the_same(
     assert told(last_of(found)) == told(last_of(ordered))
 
 
+@settings(max_examples=60, deadline=None)
+@given(kind=accounts, seed=st.integers(0, 2**32), moves=st.integers(2, 60))
+def test_deals_that_lag_behind_the_book_by_less_than_is_borne_are_never_doubted(
+    kind: tuple[MarginMode, bool], seed: int, moves: int
+) -> None:
+    random, account, trades = Random(seed), Trading(*kind), handler()
+    found = tell(trades, [account.account()])
+    late: list[tuple[int, BookedDeal]] = []
+    for _ in range(moves):
+        for deal in random_move(account, random):
+            late.append((account.now_ms + random.randrange(APART_MS - 4 * STEP_MS), deal))
+        account.now_ms += random.randrange(3 * STEP_MS)
+        due = [deal for at_ms, deal in late if at_ms <= account.now_ms]
+        late = [(at_ms, deal) for at_ms, deal in late if at_ms > account.now_ms]
+        found += tell(trades, account.look(due))
+    found += tell(trades, account.look([deal for _, deal in late]))
+    assert looks(account, trades) == []
+    assert [one for one in found if isinstance(one, BalanceUnexplained)] == []
+    assert [one.doubt for one in found if isinstance(one, TradeUpdate) if one.doubt] == []
+    ordered = tell(handler(), [deal_of(deal) for deal in account.deals])
+    assert told(last_of(found)) == told(last_of(ordered))
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), cut=st.integers(1, 40))
 def test_a_restart_anywhere_changes_nothing(seed: int, cut: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from events.codec import AnyEvent, BadEvent, UnknownEvent, decode_data
 from events.event import Event
+from events.guarding import FlattenEnded, GuardState, LatchChanged
 from events.log import SOURCE, Lane, Log, Slot
 from events.operations import ClockChanged, ProducerState, TerminalDown, TerminalUp
 from events.trading import Account, Book
@@ -65,6 +66,10 @@ class NamespaceState:
     unreadable: tuple[str, ...] = ()
     stored: Stored | None = None
     """What the database holds of it; None where nobody looked."""
+    guard: GuardState | None = None
+    latch: LatchChanged | None = None
+    flatten: FlattenEnded | None = None
+    """How the newest flatten ended."""
 
     @property
     def connection(self) -> str:
@@ -108,6 +113,7 @@ class NamespaceState:
             for name, event in (
                 ("producer", self.producer), ("up", self.up), ("down", self.down),
                 ("clock", self.clock), ("account", self.account), ("book", self.book),
+                ("guard", self.guard), ("latch", self.latch), ("flatten", self.flatten),
             )
         }  # fmt: skip
         return {
@@ -194,6 +200,9 @@ def _namespace(log: Log, name: str, partitions: int) -> NamespaceState:
         account=last.get(Account),
         book=last.get(Book),
         unreadable=tuple(last.broken),
+        guard=last.get(GuardState),
+        latch=last.get(LatchChanged),
+        flatten=last.get(FlattenEnded),
     )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.operations import ProducerState
+from events.views.guard import guard_lines
 from events.views.moments import (
     UNKNOWN,
     ago_text,
@@ -66,6 +67,8 @@ def summary(namespace: NamespaceState, *, now_ms: int) -> Table:
         Text.assemble((connection, GOOD if connection == "up" else BAD), f"  {where}"),
     )
     _add_account(table, namespace)
+    for title, text, style in guard_lines(namespace):
+        table.add_row(title, Text(text, style=style))
     _add_clock(table, namespace, now_ms=now_ms)
     producer = namespace.producer
     if producer is not None:

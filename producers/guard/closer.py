@@ -10,6 +10,7 @@ from events.rules import GuardRules, Reduce
 from producers.guard.flatten import Flattener, FlattenOptions, StoppedFlatten, choose
 from producers.guard.flatten.account import AccountCalls, Scope
 from producers.guard.flatten.instruments import InstrumentBook
+from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.flatten.telling import Page
 from producers.guard.jobs import Job, Stopped
 from producers.guard.journal import Journal
@@ -58,6 +59,11 @@ class FlattenCloser:
             return self._ready().resume()
         except StoppedFlatten as error:
             raise Stopped(str(error)) from error
+
+    def settled(self) -> bool:
+        """Whether what the journal tells of came to its end."""
+        by_scope = self._journal.fact(FLATTEN_FACT) or {}
+        return all(one.get("state") for one in by_scope.values())
 
     def tend(self) -> FlattenEnded | None:
         """One more sweep."""

@@ -38,6 +38,7 @@ class Job(NamedTuple):
 
 
 GOING_ON = Job("account", "going on with a flatten that was cut off", "guard", 0)
+LOOKING_AFTER = Job("account", "looking after what was closed", "guard", 0)
 
 
 class Closer(Protocol):
@@ -49,6 +50,10 @@ class Closer(Protocol):
 
     def go_on(self) -> FlattenEnded | None:
         """Finish what an earlier process began; None when there was nothing."""
+        ...
+
+    def settled(self) -> bool:
+        """Whether an earlier process brought it to its end, so that it is only looked after."""
         ...
 
     def tend(self) -> FlattenEnded | None:
@@ -94,9 +99,10 @@ class Jobs:
 
     @property
     def running(self) -> Job | None:
-        """What is being closed now, or next."""
+        """What is being closed now, or next; looking after what was closed does not count."""
         with self._changed:
-            return self._running or (self._waiting[0] if self._waiting else None)
+            running = None if self._running is LOOKING_AFTER else self._running
+            return running or (self._waiting[0] if self._waiting else None)
 
     def add(self, job: Job) -> bool:
         """Queue a job; False when another one does the same already."""
@@ -140,9 +146,10 @@ class Jobs:
 
     def _run(self) -> None:
         if self._latched():
+            first = LOOKING_AFTER if self._closer.settled() else GOING_ON
             with self._changed:
-                self._running = GOING_ON
-            self._work(self._closer.go_on, GOING_ON.reason)
+                self._running = first
+            self._work(self._closer.go_on, first.reason)
         else:
             self._work(self._closer.forget, "forgetting")
         while True:

@@ -59,12 +59,11 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
 
 
 def _resume(guard: Guard, command: Command) -> Answer:
-    if guard.jobs.running is not None:
-        if not command.arguments.get("stop_flatten"):
-            return Answer(False, "a flatten runs: wait for its end, or add --stop-flatten")
-        guard.jobs.cancel()
-        if not guard.jobs.wait_idle(RESUME_STOP_S):
-            return Answer(False, "the flatten does not stop yet: try again")
+    if guard.jobs.running is not None and not command.arguments.get("stop_flatten"):
+        return Answer(False, "a flatten runs: wait for its end, or add --stop-flatten")
+    guard.jobs.cancel()
+    if not guard.jobs.wait_idle(RESUME_STOP_S):
+        return Answer(False, "the flatten does not stop yet: try again")
     try:
         held = guard.latching.clear(
             guard.latches, by=command.issued_by, command_id=command.command_id

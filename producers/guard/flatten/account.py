@@ -15,7 +15,7 @@ from typing import Any, Literal
 from producers.terminals import constants as mt5
 from producers.terminals.interface import Priority, Reply, TerminalClient, TerminalLost
 
-READ_S = 3.0
+READ_S = 2.0
 """Deadline of a read, from its beginning at the terminal."""
 READ_WAIT_S = 4.0
 """Until a read is given up whose host is away; whoever looks tells of it and looks again."""

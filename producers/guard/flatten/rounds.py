@@ -115,7 +115,7 @@ class Rounds:
             item.gone(detail)
             return True
         # Cancelling twice does no harm.
-        if item.sent is not None and now >= item.sent.at_s + QUIET_S:
+        if item.sent is not None and now >= item.sent.at_s + item.sent.patience_s:
             self._settled(item, "nothing")
         return False
 

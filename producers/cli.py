@@ -140,7 +140,7 @@ def build_producer(
     try:
         producer = Producer(
             options,
-            client,
+            client if opened is None else opened.asked,
             log,
             attach=lambda: _attached(client),
             clock=BrokerClock(rule),

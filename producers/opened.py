@@ -14,6 +14,8 @@ from producers.guard.keeper import GuardKeeper
 from producers.pollers.connection import Connection
 from producers.terminals.attach import Attachment
 from producers.terminals.client import HostClient, HostLimits, HostState, open_client
+from producers.terminals.history_host import open_two_hosts, wants_history_host
+from producers.terminals.interface import TerminalClient
 from producers.terminals.spec import TerminalSpec
 
 
@@ -38,6 +40,9 @@ class OpenedTerminal:
         self.client: HostClient = open_client(
             spec, limits=limits, attach=attachment, on_state=self.watch
         )
+        self.two_hosts = open_two_hosts(
+            spec, self.client, limits=limits, wanted=wants_history_host(settings, spec)
+        )
         self.keeper: GuardKeeper | FarKeeper | None = None
         try:
             if guarded and spec.kind in GUARDED:
@@ -46,6 +51,11 @@ class OpenedTerminal:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def asked(self) -> TerminalClient:
+        """Whom pollers ask: the host, or that and a second one for deep history."""
+        return self.two_hosts or self.client
 
     def facts(self) -> dict[str, Any]:
         """What the producer's state tells of the host."""
@@ -63,6 +73,8 @@ class OpenedTerminal:
             if self.keeper is not None:
                 self.keeper.close()
         finally:
+            if self.two_hosts is not None:
+                self.two_hosts.close()
             self.client.close()
 
     def __enter__(self) -> OpenedTerminal:

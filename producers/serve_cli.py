@@ -8,7 +8,7 @@ import signal
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +28,7 @@ from producers.guard.ways.serving import serve_call
 from producers.terminals.attach import Attachment
 from producers.terminals.client import HostClient, HostLimits, HostState, open_client
 from producers.terminals.configured import terminal_spec
+from producers.terminals.history_host import open_two_hosts, wants_history_host
 from producers.terminals.remote import identity
 from producers.terminals.remote.server import TerminalServer
 from producers.terminals.remote.session import GuardCall
@@ -102,16 +103,16 @@ def serve(
         secrets=(*settings.secrets(), token),
     )
     try:
-        client = open_client(
-            spec,
-            limits=HostLimits(call_s=settings.worker_timeout),
-            attach=Attachment(spec),
-            on_state=_say_state,
+        limits = HostLimits(call_s=settings.worker_timeout)
+        client = open_client(spec, limits=limits, attach=Attachment(spec), on_state=_say_state)
+        two_hosts = open_two_hosts(
+            spec, client, limits=limits, wanted=wants_history_host(settings, spec)
         )
-        with client, _guarding(settings, terminal, spec, client, off=read_only) as guard:
+        guarding = _guarding(settings, terminal, spec, client, off=read_only)
+        with client, two_hosts or nullcontext(), guarding as guard:
             server = TerminalServer(
-                client, host=host, port=port, token=token, tls=tls, read_only=read_only,
-                guard=guard,
+                two_hosts or client, host=host, port=port, token=token, tls=tls,
+                read_only=read_only, guard=guard,
             )  # fmt: skip
             facts = {
                 "terminal": spec.name,

@@ -172,6 +172,10 @@ class Settings(AlertSettings):
         300.0, "Pause between two looks at the facts of symbols.", "seconds, 1 to 86400",
         ge=1, le=86_400,
     )  # fmt: skip
+    history_host: Annotated[Literal["auto", "on", "off"], BeforeValidator(str.lower)] = setting(
+        "auto", "Deep history through a second process at the terminal, so that it delays nothing: "
+        "native and classic ones by themselves, simulated ones with on.", "auto, on or off",
+    )  # fmt: skip
     history_interval_s: float = setting(
         60.0, "Pause between two looks at closed candles.", "seconds, 1 to 86400", ge=1, le=86_400
     )

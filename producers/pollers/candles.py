@@ -55,6 +55,7 @@ class CandlePoller:
                 for timeframe in self._context.options.timeframes:
                     self._follow(symbol, broker_symbol, timeframe)
             self._next_at = now + self._context.options.history_interval_s
+            self._context.report.recovered("history")
         except TerminalLost as error:
             self._connection.lost(error)
         except Fenced:

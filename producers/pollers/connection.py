@@ -16,6 +16,7 @@ from producers.pollers.context import Context
 from producers.spool.file import SpoolFull, SpoolUnusable
 from producers.terminals.attach import SymbolsRefused, WrongAccount
 from producers.terminals.interface import (
+    HistoryLost,
     Priority,
     Reply,
     TerminalHung,
@@ -228,6 +229,9 @@ class Connection:
 
     def lost(self, error: TerminalLost) -> None:
         """A call ended without an answer."""
+        if isinstance(error, HistoryLost):  # the live host may well be up
+            self._context.report.incident("history", str(error))
+            return
         self.down("hung" if isinstance(error, TerminalHung) else "lost", str(error))
 
     def down(self, reason: str, detail: str) -> None:

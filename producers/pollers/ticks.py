@@ -23,6 +23,8 @@ LOG_GAP_S = 10.0
 LAUNCHES_PER_SWEEP_MAX = 2_000
 APPEND_BYTES_MAX = 8 * 1024 * 1024
 HUNG_WAIT_MIN_S = 0.05
+DEEP_S = 3_600
+"""Ticks this far back may not be at the terminal any more: asking for them may take long."""
 
 _Proposed = tuple[TickFeed, Page]
 
@@ -155,6 +157,8 @@ class TickPoller:
         if what == "copy":
             assert feed.cursor is not None
             begin_s, count = feed.cursor.request()
+            if self._lies_deep(feed, begin_s):
+                priority = Priority.HISTORY
             future = context.client.submit(
                 "copy_ticks_from", broker_symbol, begin_s, count, COPY_TICKS_ALL, priority=priority
             )
@@ -166,6 +170,13 @@ class TickPoller:
         feed.in_flight = True
         self._flights[future] = _Flight(feed, what, feed.epoch)
         return 1
+
+    def _lies_deep(self, feed: TickFeed, begin_s: int) -> bool:
+        """Whether a copy may have to come from the broker's server first. A quiet symbol is asked
+        for old times too; only one that has to catch up may wait for that."""
+        now_s = self._context.clock.now_s()
+        catches_up = feed.again or feed.newest_utc_ms is None
+        return not feed.bulk and catches_up and now_s is not None and begin_s < now_s - DEEP_S
 
     def _begin(self, feed: TickFeed) -> bool:
         """A symbol the log never saw: begin before the server's now, which the clock tells, or

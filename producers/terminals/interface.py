@@ -74,6 +74,11 @@ class TerminalHung(TerminalLost):
     """A call passed its deadline; the host is being killed and started again."""
 
 
+class HistoryLost(TerminalLost):
+    """The host that serves deep history, beside the live one, is gone: only history is not to be
+    had for now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to one call.

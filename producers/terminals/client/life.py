@@ -15,6 +15,7 @@ from producers.terminals.client.flight import Call, Flight
 from producers.terminals.client.limits import HostLimits
 from producers.terminals.client.link import Link
 from producers.terminals.interface import (
+    HistoryLost,
     NotSent,
     Priority,
     Reply,
@@ -31,6 +32,7 @@ REATTACH_MIN_S = 1.0
 READER_JOIN_S = 15.0
 
 FAULTS: dict[str, type[TerminalLost]] = {
+    "history": HistoryLost,
     "hung": TerminalHung,
     "lost": TerminalLost,
     "not_sent": NotSent,
@@ -258,7 +260,7 @@ class Life:
             self._dispatcher.started(message[1])
         elif kind == Kind.FAULT:
             _, call_id, fault, text = message
-            self._dispatcher.answered(call_id, FAULTS[fault](text))
+            self._dispatcher.answered(call_id, FAULTS.get(fault, TerminalLost)(text))
         elif kind in (Kind.READY, Kind.REFUSED):
             self._take_opening(message)
         elif kind != Kind.BEAT:

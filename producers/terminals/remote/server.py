@@ -16,9 +16,9 @@ import ssl
 import time
 from threading import Lock, Thread, current_thread
 
-from producers.terminals.client import HostClient
 from producers.terminals.client.duplex import DuplexSocket
 from producers.terminals.client.remote_link import is_loopback
+from producers.terminals.history_host import ServedClient
 from producers.terminals.remote.session import GuardCall, Session
 from producers.terminals.wire import (
     PROTOCOL_VERSION,
@@ -50,7 +50,7 @@ class TerminalServer:
 
     def __init__(
         self,
-        client: HostClient,
+        client: ServedClient,
         *,
         host: str = "127.0.0.1",
         port: int = 0,

@@ -10,11 +10,12 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
-from producers.terminals.client import HostClient
 from producers.terminals.client.duplex import DuplexSocket
+from producers.terminals.history_host import ServedClient
 from producers.terminals.interface import (
     CALLS_GUARD,
     CALLS_TRADE,
+    HistoryLost,
     NotSent,
     Priority,
     Reply,
@@ -57,7 +58,7 @@ class Session:
     def __init__(
         self,
         duplex: DuplexSocket,
-        client: HostClient,
+        client: ServedClient,
         *,
         who: str,
         id: str,
@@ -214,6 +215,8 @@ def _fault_frame(call_id: int, error: TerminalLost) -> bytes:
         name = "not_sent"
     elif isinstance(error, TerminalHung):
         name = "hung"
+    elif isinstance(error, HistoryLost):
+        name = "history"
     return pack((int(Kind.FAULT), call_id, name, str(error)))
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,20 +47,27 @@ class BrokerMemory:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._wall = wall
-        self._file: BinaryIO = path.open("a+b", buffering=0)
-        self._lock: BinaryIO = path.with_name(path.name + ".lock").open("a+b", buffering=0)
+        # Whoever rewrites the file is alone among those who joined: open it after joining.
+        users = _opened(path.with_name(path.name + ".users"))
+        _join(users)
+        lock = _opened(path.with_name(path.name + ".lock"))
+        self._files = [_opened(path), lock, users]
         self._read_bytes = 0
-        self.close = weakref.finalize(self, _close, self._file, self._lock)
+        self.close = weakref.finalize(self, _close, self._files)
         """Give the file back (the memory stays); at the latest when nobody holds this any more."""
+
+    @property
+    def _file(self) -> BinaryIO:
+        return self._files[0]
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Have the file alone. The system ends this when the process dies."""
-        _take(self._lock)
+        _take(self._files[1])
         try:
             yield
         finally:
-            _give_back(self._lock)
+            _give_back(self._files[1])
 
     def news(self) -> list[dict[str, Any]]:
         """Lines that are new to us, oldest first. Half a line that a dying process left is cut
@@ -87,7 +94,7 @@ class BrokerMemory:
     def append(self, line: Mapping[str, Any]) -> None:
         """Keep a transaction; `news` was read before. Raises OSError, keeping nothing."""
         stamped = {**line, "wall_ms": int(self._wall() * 1000)}
-        raw = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        raw = _encoded(stamped)
         if len(raw) > LINE_BYTES_MAX:
             raise OSError(f"{self.path}: a transaction of {len(raw)} bytes is no transaction")
         self._file.seek(0, os.SEEK_END)
@@ -99,6 +106,36 @@ class BrokerMemory:
             self._file.truncate(self._read_bytes)
             raise
         self._read_bytes += len(raw)
+
+    def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> bool:
+        """Put these lines, stamps and all, in the place of what is there, unless somebody else
+        has the file open (False). A process that dies here leaves the one or the other. Raises
+        OSError."""
+        users = self._files[2]
+        if not _alone(users):
+            return False
+        try:
+            other = self.path.with_name(self.path.name + ".new")
+            with other.open("wb") as file:
+                file.writelines(_encoded(line) for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+            self._file.close()
+            try:
+                os.replace(other, self.path)
+            except PermissionError:  # Windows tells only now that somebody has it open
+                return False
+            finally:
+                self._files[0] = _opened(self.path)
+            self._read_bytes = self.path.stat().st_size
+            return True
+        finally:
+            _join(users)
+
+    @property
+    def read_bytes(self) -> int:
+        """How much of the file was read and written so far."""
+        return self._read_bytes
 
     def read_again(self) -> None:
         """Let `news` begin with the first line."""
@@ -148,9 +185,17 @@ class BrokerMemory:
         )
 
 
-def _close(*files: BinaryIO) -> None:
+def _opened(path: Path) -> BinaryIO:
+    return path.open("a+b", buffering=0)
+
+
+def _close(files: list[BinaryIO]) -> None:
     for file in files:
         file.close()
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 if sys.platform == "win32":
@@ -170,6 +215,12 @@ if sys.platform == "win32":
         lock.seek(0)
         msvcrt.locking(lock.fileno(), msvcrt.LK_UNLCK, 1)
 
+    def _join(users: BinaryIO) -> None:
+        """An open file cannot be replaced here: nothing to say."""
+
+    def _alone(users: BinaryIO) -> bool:
+        return True
+
 else:
 
     def _take(lock: BinaryIO) -> None:
@@ -177,3 +228,16 @@ else:
 
     def _give_back(lock: BinaryIO) -> None:
         fcntl.flock(lock.fileno(), fcntl.LOCK_UN)
+
+    def _join(users: BinaryIO) -> None:
+        """Be one of those who have the memory open."""
+        fcntl.flock(users.fileno(), fcntl.LOCK_SH)
+
+    def _alone(users: BinaryIO) -> bool:
+        """Whether nobody else has joined; nobody can until we join again."""
+        try:
+            fcntl.flock(users.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _join(users)  # a conversion that fails costs the lock we had
+            return False
+        return True

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from events.accounting import BookedDeal, OpenPosition
+from events.accounting import TYPE_CREDIT, BookedDeal, OpenPosition
+from producers.terminals import constants as mt5
 from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.broker.server import TradeServer
 
@@ -61,6 +62,8 @@ class Recorder:
         """Let what another process (or an earlier one) recorded take effect. Raises RefusedFill,
         KeyError or TypeError on a line that does not fit."""
         server = self._server
+        if "deals_before" in line:
+            server.begin_again(line["deals_before"], requests_before=line["requests_before"])
         for values in line["deals"]:
             deal = BookedDeal(**values)
             server.ledger.apply(deal)
@@ -83,6 +86,36 @@ class Recorder:
         server.ledger.revision += 1
         self._caught_up()
 
+    def shortened(self, kept_since_ms: int) -> dict[str, Any]:
+        """The account as one change of an empty one, without trades that ended before a time
+        (server ms): a deal carries what they came to."""
+        server = self._server
+        held = server.ledger.positions
+        kept = [
+            deal
+            for deal in server.deals
+            if deal.time_ms >= kept_since_ms or deal.position_id in held
+        ]
+        put_away = len(server.deals) - len(kept)
+        carried = _carried(server, kept)
+        orders = [o for o in server.orders_done if o.time_done_ms >= kept_since_ms]
+        return {
+            "login": server.account.login,
+            "now_ms": server.now_ms,
+            "swapped_day": server.swapped_day,
+            "orders_made": server.orders_made,
+            "deals_before": server.deals_before + put_away - len(carried),
+            "requests_before": server.requests_made - len(server.requests),
+            "executions": [[due, ticket] for due, ticket in server.executions],
+            "deals": [_plain(deal, _DEAL_DEFAULTS) for deal in (*carried, *kept)],
+            "orders": [
+                _plain(order, _ORDER_DEFAULTS) for order in (*orders, *server.orders.values())
+            ],
+            "positions": [_patch(position) for position in held.values()],
+            "requests": list(server.requests),
+            "actors": {name: actor.state() for name, actor in server.actors.items()},
+        }
+
     def _caught_up(self) -> None:
         server = self._server
         self._deals, self._requests = len(server.deals), server.requests_made
@@ -103,6 +136,25 @@ def _plain(record: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if value != defaults[name]
     }
+
+
+def _carried(server: TradeServer, kept: list[BookedDeal]) -> list[BookedDeal]:
+    """Deals that bring an account without its older deals to the same balance and credit, with
+    the tickets of the last that are put away."""
+    ledger = server.ledger
+    balance = ledger.money(ledger.balance - sum(d.amount for d in kept if d.type != TYPE_CREDIT))
+    credit = ledger.money(ledger.credit - sum(d.amount for d in kept if d.type == TYPE_CREDIT))
+    known = {deal.ticket for deal in kept}
+    gone = [deal for deal in server.deals if deal.ticket not in known]
+    amounts = [(TYPE_CREDIT, credit)] if credit else []
+    amounts.append((mt5.DEAL_TYPE_BALANCE, balance))
+    return [
+        BookedDeal(
+            ticket=deal.ticket, type=type_, time_ms=deal.time_ms, profit=amount,
+            comment="Carried forward",
+        )
+        for deal, (type_, amount) in zip(gone[-len(amounts):], amounts, strict=False)
+    ]  # fmt: skip
 
 
 def _patch(position: OpenPosition) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class TradeServer:
         self.orders: dict[int, BrokerOrder] = {}
         self.orders_done: list[BrokerOrder] = []
         self.deals: list[BookedDeal] = []
+        self.deals_before = 0
+        """Older deals that were put away; the first of `deals` carries what they came to."""
         self.executions: list[tuple[int, int]] = []
         """(UTC ms, order ticket): market orders that are carried out later."""
         self.requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS_KEPT_MAX)
@@ -241,6 +243,17 @@ class TradeServer:
         else:
             self.orders[order.ticket] = order
 
+    def begin_again(self, deals_before: int, *, requests_before: int) -> None:
+        """Be empty, to be filled with an account that put its older deals away."""
+        revision = self.ledger.revision + 1
+        self.ledger = Ledger(MarginMode(self.account.margin_mode), self.account.currency_digits)
+        self.ledger.revision = revision
+        self.orders.clear()
+        self.orders_done.clear()
+        self.deals.clear()
+        self.requests.clear()
+        self.deals_before, self.requests_made = deals_before, requests_before
+
     def close(self, position: OpenPosition, *, reason: int, comment: str = "",
               price: float | None = None) -> BookedDeal:  # fmt: skip
         """Close a position whole at the market, as the broker does it."""
@@ -290,7 +303,8 @@ class TradeServer:
         self.requests.append({**request, "number": self.requests_made})
 
     def deal_ticket(self) -> int:
-        return FIRST_DEAL_TICKET + (self._tickets_before + len(self.deals) if self.deals else 0)
+        made = self.deals_before + len(self.deals)
+        return FIRST_DEAL_TICKET + (self._tickets_before + made if made else 0)
 
     def deal_tickets(self) -> tuple[int, int]:
         """Two that follow each other."""

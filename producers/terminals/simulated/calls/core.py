@@ -113,6 +113,7 @@ class TerminalCore:
         self.login_now = options.account.login
         if self.account_memory is not None:
             self.account_memory.recall_all(self)
+            self.account_memory.shorten(self)
 
     # For hosts, tests and benchmarks; the module itself has none of these ----------------------
 

@@ -16,11 +16,15 @@ from producers.terminals.simulated.calls.arguments import CallFailed
 from producers.terminals.simulated.market.moved import Move
 from producers.terminals.simulated.memory import BrokerMemory, MemoryDamaged
 from producers.terminals.simulated.options import SimulatedOptions
+from producers.terminals.simulated.server_clock import DAY_MS
 
 if TYPE_CHECKING:
     from producers.terminals.simulated.calls.core import TerminalCore
 
 
+SHORTENED_ABOVE_BYTES = 32 << 20
+KEPT_DAYS = 5
+"""Of a file that long, so much of what is over."""
 AWAY_MS = 3_600_000
 """After a longer absence of every process the background trader was away too."""
 
@@ -41,6 +45,8 @@ class AccountMemory:
         self._options = options
         self._memory = BrokerMemory(Path(options.memory or "").expanduser())
         self._lines: list[dict[str, Any]] = []
+        self._header: dict[str, Any] = {}
+        self._newest: dict[str, Any] = {}
         self._recorders: dict[int, Recorder] = {}
         self._moves: tuple[Move, ...] = ()
         self._stepped = False
@@ -52,7 +58,7 @@ class AccountMemory:
         asked = options.start_utc_ms
         with self._memory.held():
             now_ms = int(self._memory.wall_s() * 1000) if asked is None else asked
-            header, self._lines = self._memory.begin(
+            self._header, self._lines = self._memory.begin(
                 {
                     "start_utc_ms": now_ms, "utc_ms": now_ms, "seed": options.seed,
                     "login": account.login, "currency": account.currency,
@@ -61,9 +67,9 @@ class AccountMemory:
                 },
                 asked_start_ms=asked,
             )  # fmt: skip
-            newest = self._lines[-1] if self._lines else header
-            then = self._memory.resumed_at(newest, speed=options.speed, follows=asked is None)
-            return Past(int(header["start_utc_ms"]), then)
+            self._newest = self._lines[-1] if self._lines else self._header
+            then = self._memory.resumed_at(self._newest, speed=options.speed, follows=asked is None)
+            return Past(int(self._header["start_utc_ms"]), then)
 
     def recall_all(self, terminal: TerminalCore) -> None:
         """Bring freshly opened accounts up to what the file tells. Raises MemoryDamaged."""
@@ -79,6 +85,24 @@ class AccountMemory:
             held |= {order.symbol for order in server.orders.values()}
             if missing := sorted(held - set(terminal.specs)):
                 raise self._memory.damaged(f"it holds {', '.join(missing)}, which is not offered")
+
+    def shorten(self, terminal: TerminalCore) -> None:
+        """Put away what is old when the file has become long, if nobody else has it open. Done
+        once, after `recall_all`."""
+        if self._memory.read_bytes <= SHORTENED_ABOVE_BYTES:
+            return
+        since_ms = terminal.clock.utc_ms() - KEPT_DAYS * DAY_MS
+        with self._memory.held():
+            self._catch_up(terminal)
+            parts = [
+                self._recorder(terminal, login).shortened(server.clock.server_ms(since_ms))
+                for login, server in terminal.accounts.servers.items()
+            ]
+            stamps = {name: self._newest[name] for name in ("utc_ms", "wall_ms")}
+            line = {"accounts": parts, "moves": terminal.market.state(), **stamps}
+            if self._memory.rewrite((self._header, line)):
+                self._broken = True  # what is in memory is longer than the file now
+                self._catch_up(terminal)
 
     def clock_stepped(self) -> None:
         """The clock was pushed by hand: others must know, though nothing happened."""
@@ -105,6 +129,7 @@ class AccountMemory:
             return
         for line in self._memory.news():
             self._recall(terminal, line)
+            self._newest = line
             terminal.clock.advance_to(line["utc_ms"])
 
     def _recall(self, terminal: TerminalCore, line: dict[str, Any]) -> None:

@@ -79,7 +79,8 @@ _ALL = (
     Figure("drawdown_trailing_intraday", _MONEY, _ABOVE,
            "Highest equity since the reset minus equity after closing.", guard=True, loss=True),
     # --- the account
-    Figure("equity", _MONEY, _BELOW, "Balance, credit and floating profit.", guard=True),
+    Figure("equity", _MONEY, _BELOW, "Balance, credit and floating profit; limits take it "
+           "after closing.", guard=True),
     Figure("balance", _MONEY, _BELOW, "Money without open positions.", guard=True),
     Figure("credit", _MONEY, _BELOW, "Credit of the broker.", guard=True),
     Figure("floating", _MONEY, _BELOW, "Profit and swap of open positions.", guard=True),

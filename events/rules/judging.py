@@ -147,15 +147,17 @@ def own_levels(limit: Limit, *, factor: float) -> Levels:
 
 
 def floors(rules: Rules, references: References) -> tuple[Floor, ...]:
-    """The equity floor of every loss limit, highest first."""
+    """The equity floor of every loss limit and every limit on equity itself, highest first."""
     figures = {"equity": references.equity, "balance": references.balance}
     found = []
     for limit in rules.limits:
-        if not limit.definition.loss:
+        if not limit.definition.loss and limit.figure != "equity":
             continue
         at = levels(limit, references, rules, figures)
-        reference = reference_of(limit, references, rules)
-        floor, act, warn = reference - at.limit, reference - at.act, reference - at.warn
+        floor, act, warn = at.limit, at.act, at.warn
+        if limit.definition.loss:
+            reference = reference_of(limit, references, rules)
+            floor, act, warn = reference - at.limit, reference - at.act, reference - at.warn
         if limit.floor_max is not None:
             over = max(0.0, floor - references.absolute)
             floor, act, warn = floor - over, act - over, warn - over
@@ -292,6 +294,9 @@ def _values(
     """(key, value) of every figure a limit is about."""
     if limit.definition.loss:
         yield limit.key, _loss(limit, rules=rules, references=references, figures=figures)
+    elif limit.figure == "equity":
+        equity = figures.get("equity")
+        yield limit.key, None if equity is None else equity - _cost(figures)
     elif limit.subject == "*":
         prefix = f"{limit.figure}:"
         yield from ((key, value) for key, value in figures.items() if key.startswith(prefix))
@@ -317,7 +322,11 @@ def _loss(
     if limit.floor_max is not None:
         budget = levels(limit, references, rules, figures).limit
         reference = min(reference, references.absolute + budget)
-    return reference - (equity - (figures.get("cost_of_closing") or 0.0))
+    return reference - (equity - _cost(figures))
+
+
+def _cost(figures: Mapping[str, float | None]) -> float:
+    return figures.get("cost_of_closing") or 0.0
 
 
 def _standing(

@@ -27,7 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 WallTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 Name = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]*$")
+    str, Field(min_length=1, max_length=64, pattern=r"^[^\s/|\x00-\x1f][^/|\x00-\x1f]*$")
 ]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.accounting import MissingRate, Rates
@@ -127,6 +127,7 @@ def test_what_is_held_counts_against_the_volume_of_the_symbol() -> None:
     assert lots(of=facts(held_lots=50.0)) == 0.0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     budget=st.floats(0.5, 20), equity=st.integers(80_000, 120_000), stop=st.integers(5, 300),
     step=st.sampled_from([0.01, 0.1, 0.25, 1.0]),

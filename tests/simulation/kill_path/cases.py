@@ -11,7 +11,7 @@ from tests.simulation.kill_path.hosted import Case, HostedAccount
 from tests.simulation.kill_path.virtual import LOGIN
 
 LISTS = ["positions_get", "orders_get"]
-QUICK_CODES = (10004, 10018, 10030)
+QUICK_CODES = (10030,)
 WORKED = (mt5.TRADE_RETCODE_PLACED, mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_DONE_PARTIAL)
 
 
@@ -51,7 +51,7 @@ _HANG = {"methods": ["copy_ticks_range"], "calls_max": 1}
 _COLD_CALL = ("copy_ticks_range", ("EURUSD", 1_790_000_000, 1_790_100_000, -1))
 
 CASES: tuple[Case, ...] = (
-    Case("nothing goes wrong", quick=True),
+    Case("nothing goes wrong"),
     *(_retcode(code) for code in sorted(NAMES)),
     *(_lost(code) for code in (-1, -10000, -10001, -10002, -10005)),
     *(_read_error(code) for code in (-1, -3, -10000, -10005)),
@@ -61,8 +61,7 @@ CASES: tuple[Case, ...] = (
     Case("orders give None (-1)", (("none", {"methods": ["order_send"], "calls_max": 3}),)),
     Case("external trading is forbidden (-8) for 3 s", (("api_off", {"for_s": 3.0}),),
          pages="external programs"),
-    Case("Algo Trading is off for 3 s", (("algo_off", {"for_s": 3.0}),), pages="Algo Trading",
-         quick=True),
+    Case("Algo Trading is off for 3 s", (("algo_off", {"for_s": 3.0}),), pages="Algo Trading"),
     Case("Algo Trading stays off", (("algo_off", {}),), expect="FLAT_EXCEPT",
          clear=("algo_off",), pages="Algo Trading"),
     Case("the broker bans programs for 3 s", (("expert_off", {"for_s": 3.0}),), pages="programs"),

@@ -16,9 +16,14 @@ LOG_SILENT_S = 10.0
 DEAD_MAN_NEAR = 1 / 3
 """Of the time the switch waits: when so little is left it is told, before it acts."""
 DEAD_MAN_FULL = "dead_man_full_s"
+SILENT_MS = 60_000
+"""A guard says every few seconds how it is."""
+SILENT_GRACE_S = 30.0
+"""What a guard said while the log was away follows a little later than the producer's newest."""
+HEARD = "guards_heard"
 LATCH_REPEAT_S = 6 * 3_600.0
 PHONE = "phone the broker's desk now, and close what is left by hand in the terminal"
-RESUME = "`bridgectl resume` when you know why; until then nothing is opened"
+RESUME = "`bridgectl resume --terminal {}` when you know why; until then nothing is opened"
 
 
 class Guards:
@@ -54,7 +59,8 @@ class Guards:
         yield from self._conditions.lasts(
             Finding(
                 "latch", event.key, "critical",
-                f"{event.login} is halted by {event.by}: {event.reason}", cure=RESUME,
+                f"{event.login} is halted by {event.by}: {event.reason}",
+                cure=RESUME.format(event.terminal),
                 repeat_s=LATCH_REPEAT_S, until_ms=event.until_ms,
             ),
             now_ms,
@@ -93,8 +99,26 @@ class Guards:
             now_ms,
         )  # fmt: skip
 
+    def look(self, now_ms: int) -> Iterator[Alert]:
+        """The producer lives; do the guards it had say anything?"""
+        heard: dict[str, list[Any]] = self._state.get(HEARD, {})
+        for login, (heard_ms, state, positions) in sorted(heard.items()):
+            severity: Severity = "warning" if positions == 0 else "critical"
+            yield from self._if(
+                state != "stopped" and now_ms - heard_ms > SILENT_MS,
+                Finding(
+                    "guard_silent", login, severity,
+                    f"the guard of {login} says nothing, though its producer lives: nothing may "
+                    "stop the account",
+                    cure="look at the producer's program log, and start it again",
+                    grace_s=SILENT_GRACE_S,
+                ),
+                now_ms,
+            )  # fmt: skip
+
     def state(self, event: GuardState, now_ms: int) -> Iterator[Alert]:
         """Every few seconds: what is wrong with the guard itself."""
+        self._state.setdefault(HEARD, {})[event.key] = [now_ms, event.state, event.positions]
         yield from self._blind(event, now_ms)
         yield from self._log(event, now_ms)
         yield from self._dead_man(event, now_ms)
@@ -118,14 +142,16 @@ class Guards:
             ),
             now_ms,
         )  # fmt: skip
-        yield from self._if(
-            event.state == "flattening",
-            Finding(
-                "flattening", event.key, "critical",
-                f"positions of {event.login} are being closed, by {event.by}: {event.reason}",
-            ),
-            now_ms,
-        )  # fmt: skip
+        if event.state == "flattening":
+            yield from self._conditions.lasts(
+                Finding(
+                    "flattening", event.key, "critical",
+                    f"positions of {event.login} are being closed, by {event.by}: {event.reason}",
+                ),
+                now_ms,
+            )  # fmt: skip
+        else:  # how it ended is told by `FlattenEnded`
+            self._conditions.drop("flattening", event.key)
 
     def _blind(self, event: GuardState, now_ms: int) -> Iterator[Alert]:
         severity: Severity = "warning" if event.positions == 0 else "critical"

@@ -103,6 +103,7 @@ class WatchHandler(Handler):
             yield from of.silence(event, now_ms)
         elif event.kind != RECORDED:  # what is played has no market now
             yield from self._terminals.look(event)
+            yield from self._guards.look(now_ms)
         yield from self._conditions.pass_time(now_ms)
 
     def _now(self, event: AnyEvent) -> int:

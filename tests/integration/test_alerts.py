@@ -113,6 +113,8 @@ def test_what_happens_reaches_a_webhook_and_so_does_silence_and_the_end_of_it(
     assert code == 0
     assert {one["subject"] for one in json.loads(out)["alerts"]} >= {"t1"}
     assert "t2" not in out
+    code, out, _ = consumer.run("replay", "--verify", "--group", "watch", "--json")
+    assert code == 0, "the same alerts follow from the log again, to the byte"
 
 
 def told_of(text: str, endpoint: Endpoint) -> bool:

@@ -307,6 +307,28 @@ def test_a_guard_that_is_blind_is_critical() -> None:
     assert topics(watched(guard(WEDNESDAY + 10_000))) == [("guard_blind", "critical", True)]
 
 
+def test_a_guard_that_falls_silent_beside_a_living_producer_is_critical() -> None:
+    watched = Watched()
+    watched(guard())
+    said = [one for n in range(40) for one in watched(state(WEDNESDAY + n * 5_000))]
+    assert topics(said) == [("guard_silent", "critical", False)]
+    assert said[0].event_time_ms - WEDNESDAY == 95_000
+    watched(guard(WEDNESDAY + 200_000))
+    assert topics(watched(state(WEDNESDAY + 201_000))) == [("guard_silent", "critical", True)]
+    watched(guard(WEDNESDAY + 202_000, state="stopped", positions=0))
+    later = [one for n in range(40) for one in watched(state(WEDNESDAY + 203_000 + n * 5_000))]
+    assert later == [], "it ended as told"
+
+
+def test_a_flatten_is_told_when_it_begins_and_how_it_ended() -> None:
+    watched = Watched()
+    (begun,) = watched(guard(state="flattening", by="risk", reason="daily loss"))
+    assert (begun.topic, begun.severity) == ("flattening", "critical")
+    assert topics(watched(guard(WEDNESDAY + 1, state="halted"), ended("FLAT", WEDNESDAY + 2))) == [
+        ("flat", "warning", False)
+    ]
+
+
 def test_dead_man_log_block_and_end_of_a_guard() -> None:
     watched = Watched()
     said = watched(guard(dead_man_s=300.0, log_silent_s=2.0))

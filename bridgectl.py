@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from events.durations import duration_option
+from events.lazy_commands import LazyGroup
 from events.processes import hold_lifeline
 from events.settings import (
     Settings,
@@ -82,46 +82,14 @@ LAZY: dict[str, tuple[str, str]] = {
     "resume": ("producers.guard.desk.cli:resume", "Allow trades again: a human's act."),
     "drill": ("producers.guard.desk.drill_cli:drill", "Rehearse a breach on a simulated account."),
     "terminal serve": (
-        "producers.serve_cli:serve",
+        "producers.serving.cli:serve",
         "Serve this machine's terminal to a bridge elsewhere.",
     ),
 }
 """Command -> (where it lies, what it is in a line)."""
 
 
-class LazyGroup(click.Group):
-    """Commands by dotted path, so that a command costs only its own imports."""
-
-    prefix = ""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        mine = [name.removeprefix(self.prefix) for name in LAZY if name.startswith(self.prefix)]
-        return [*super().list_commands(ctx), *(name for name in mine if " " not in name)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if self.prefix + cmd_name not in LAZY:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = LAZY[self.prefix + cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command), f"{module}:{attribute} is no command"
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command under the name it is called by here, whatever its room calls it."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return (args[0] if command is not None else name), command, rest
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without loading one of them."""
-        rows = []
-        for name in self.list_commands(ctx):
-            lazy = LAZY.get(self.prefix + name)
-            own = self.commands.get(name)
-            rows.append((name, lazy[1] if lazy else own.get_short_help_str(80) if own else ""))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+LazyGroup.lazy = LAZY
 
 
 class TerminalGroup(LazyGroup):

@@ -413,7 +413,7 @@ def test_a_token_is_made_once_and_kept_private(tmp_path: Path) -> None:
 
 def test_the_command_serves_a_simulated_terminal_until_it_is_stopped(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    command = "from producers.serve_cli import serve; serve()"
+    command = "from producers.serving.cli import serve; serve()"
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(root),

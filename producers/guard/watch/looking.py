@@ -10,8 +10,8 @@ from typing import Any
 
 from producers.terminals.interface import Priority, Reply, TerminalClient, TerminalLost
 
-OWN_DEAL_TYPES_FROM = 2
-"""Deal types below are trades (buy, sell); from here on they change the balance alone."""
+OPERATIONS = frozenset({2, 3, 5, 6})
+"""MT5's DEAL_TYPE_BALANCE, CREDIT, CORRECTION, BONUS: money that nobody earned or lost."""
 DEALS_BACK_S = 86_400
 FAR_S = 2 * 86_400
 """No server's clock is a day ahead of UTC; asking for what lies ahead costs nothing."""
@@ -85,7 +85,7 @@ def operations_since(
     return [
         (int(deal.ticket), float(deal.profit + deal.swap + deal.commission + deal.fee))
         for deal in reply.value
-        if deal.type >= OWN_DEAL_TYPES_FROM and deal.ticket not in known
+        if deal.type in OPERATIONS and deal.ticket not in known
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from events.decisions import ReferenceSet
 from events.guarding import GuardState
 from events.latch import Latch
-from events.rules import Rules, Verdict
+from events.rules import Reading, Rules, Verdict, check_reading
 from producers.guard.voice import Voice
 from producers.guard.watch.blocks import Block
 from producers.guard.watch.costs import ClosingCosts
@@ -74,6 +74,8 @@ class Watch:
         self._trouble = "no look yet"
         self._wrong_account = False
         self._balance: float | None = None
+        self._trusted: Reading | None = None
+        """The newest reading that does not contradict itself."""
         self._acting: set[str] = set()
         self.pause_s = poll_s
 
@@ -143,7 +145,13 @@ class Watch:
         reading = self.hard.reading_of(
             look, cost_of_closing=cost, operations=self._operations(look)
         )
-        self.hard.take(reading, now=self._monotonic())
+        check = check_reading(
+            reading, guard=self.rules.guard, login=self.login, now_ms=look.utc_ms,
+            previous=self._trusted,
+        )  # fmt: skip
+        if not check.reading.suspect:
+            self._trusted = check.reading
+        self.hard.take(check.reading, now=self._monotonic())
         if not judge:
             return
         seen_at = self._monotonic()

@@ -1,0 +1,1 @@
+"""Lending this machine's terminal to a bridge elsewhere, with its guard beside it."""

@@ -19,7 +19,7 @@ PAGE_ENTRIES = 1_000
 FOUND_MAX = 5_000
 """Entries of one ticket that are told."""
 LED_TO_MS = 60_000
-"""A breach, a command and the latch lie no further from the first step of a flatten."""
+"""A breach and a command lie no further before the latch (or the first step) they led to."""
 TRADES, RISK = "trades", "risk"
 SEQ_MAX = 2**64 - 1
 
@@ -98,24 +98,24 @@ class _Search:
         ]
 
     def causes(self, found: Evidence) -> list[Seen]:
-        """The latch before the first step, its command, and the breach the command names."""
+        """The latch that held at the first step, its command, and the breach the command names."""
         first = next(found.of(FlattenStep), None)
         if first is None:
             return []
         assert isinstance(first.event, FlattenStep)
         login, at_ms = first.event.login, first.event.event_time_ms
-        guarded = sorted(_decoded(self._critical(at_ms)), key=_when)
-        led = [seen for seen in guarded if 0 <= at_ms - seen.event.event_time_ms <= LED_TO_MS]
-        latch = _last(
-            seen for seen in led
-            if isinstance(seen.event, LatchChanged) and seen.event.latched
-            and seen.event.login == login
-        )  # fmt: skip
+        latch = self._latch(login, at_ms)
+        since_ms = latch.event.event_time_ms if latch is not None else at_ms
         wanted = getattr(latch.event, "command_id", "") if latch is not None else ""
+        led = [
+            seen
+            for seen in sorted(_decoded(self._critical(since_ms)), key=_when)
+            if 0 <= since_ms - seen.event.event_time_ms <= LED_TO_MS
+        ]
         command = _last(
             seen for seen in led
             if isinstance(seen.event, Command)
-            and seen.event.verb in ("flatten", "reduce")
+            and seen.event.verb in ("flatten", "reduce", "halt")
             and (seen.event.command_id == wanted if wanted else seen.event.login in (None, login))
         )  # fmt: skip
         limit = _limit_of(command)
@@ -126,13 +126,25 @@ class _Search:
         )  # fmt: skip
         return [seen for seen in (breach, command, latch) if seen is not None]
 
+    def _latch(self, login: int, at_ms: int) -> Seen | None:
+        """The latch of the account as it was at a moment; None where it was not set."""
+        stream = Slot(self._namespace, SOURCE, ACCOUNT_PARTITION).stream(Lane.CRITICAL)
+        changes = (e for e in self._newest_first(stream) if e.type.startswith("latch."))
+        for seen in _decoded(changes):
+            event = seen.event
+            mine = isinstance(event, LatchChanged) and event.login == login
+            if mine and event.event_time_ms <= at_ms:
+                return seen if getattr(event, "latched", False) else None
+        return None
+
     def _critical(self, until_ms: int) -> Iterator[Entry]:
+        """Commands and breaches of the last hour before a moment, whoever wrote them."""
         for writer in (SOURCE, RISK, OPERATOR):
             stream = Slot(self._namespace, writer, ACCOUNT_PARTITION).stream(Lane.CRITICAL)
             for entry in self._newest_first(stream):
                 if entry.id.ms < until_ms - 60 * LED_TO_MS:  # ids are no clocks, but not hours off
                     break
-                if entry.type.partition(".")[0] in ("latch", "command", "limit_breach"):
+                if entry.type.partition(".")[0] in ("command", "limit_breach"):
                     yield entry
 
     def _streams(self) -> Iterator[Stream]:

@@ -308,6 +308,35 @@ def test_what_a_guard_closed_leads_back_to_the_breach() -> None:
         assert text in page
 
 
+def test_what_was_closed_long_after_the_latch_leads_back_to_it() -> None:
+    """A position that somebody opened while the account was latched."""
+    world = World()
+    at_ms, hour_ms = BEGIN_MS + world.account.now_ms, 3_600_000
+    common: dict[str, Any] = {"login": LOGIN, "terminal": "demo"}
+    latch = LatchChanged(
+        **common, event_time_ms=at_ms, latched=True, latch_id="l", reason="enough", by="me",
+        command_id="c",
+    )  # fmt: skip
+    command = Command(
+        event_time_ms=at_ms - 5, command_id="c", verb="flatten", issued_by="me", login=LOGIN
+    )
+    world.log.post(Slot("demo", OPERATOR, 0), encode(command))
+    world.append(latch.model_copy(update={"event_time_ms": at_ms - hour_ms, "by": "x"}), latch)
+    opened = world.account.fill(BUY, 0.4, 1.1)
+    step = FlattenStep(
+        **common, event_time_ms=at_ms + 8 * hour_ms, flatten_id="f", number=1, step="close",
+        ticket=opened.position_id, outcome="done",
+    )  # fmt: skip
+    world.append(*world.account.look([opened]), step)
+    found = evidence(world.log, "demo", opened.position_id)
+    assert found is not None
+    assert [seen.event for seen in found.causes] == [command, latch]
+    world.append(latch.model_copy(update={"event_time_ms": at_ms + hour_ms, "latched": False}))
+    found = evidence(world.log, "demo", opened.position_id)
+    assert found is not None
+    assert found.causes == [], "it was not set any more"
+
+
 # Commands ---------------------------------------------------------------------------------------
 
 

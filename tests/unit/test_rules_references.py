@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from events.decisions import ReferenceSet
 from events.rules import (
     Account,
+    BalanceOperation,
     Limit,
     Reading,
     References,
@@ -385,3 +387,52 @@ def test_a_reading_that_contradicts_itself_raises_no_peak(changed: dict[str, flo
     assert story.known.high_water == before
     story.read(replace(reading, time_ms=at + 250))
     assert story.known.high_water == before
+
+
+# --- against an independent computation
+
+
+@pytest.mark.parametrize("seed", range(12), ids=lambda seed: f"seed {seed}")
+def test_references_equal_those_of_columns_over_a_week_with_a_clock_change(seed: int) -> None:
+    """Half-hourly readings of a week with trades, deposits and withdrawals; numpy computes the same
+    from the whole columns: peaks net of operations, balances at Prague midnights."""
+    random = np.random.default_rng(seed)
+    count, step_ms = 7 * 48, 1_800_000
+    times = ms("2026-03-26 12:00:00") + np.arange(count) * step_ms
+    realised = np.where(random.random(count) < 0.2, random.normal(0, 800, count).round(2), 0.0)
+    operation = np.where(random.random(count) < 0.05, random.integers(-3, 9, count) * 1_000.0, 0.0)
+    realised[0] = operation[0] = 0.0
+    balance = (100_000 + np.cumsum(realised + operation)).round(2)
+    floating = random.normal(0, 900, count).round(2)
+    equity = (balance + floating).round(2)
+
+    story = Story(rules("daily_loss", "drawdown_peak", gap_s=3_600.0))
+    for n in range(count):
+        told = (BalanceOperation(n, int(times[n]), float(operation[n])),) if operation[n] else ()
+        story.read(
+            Reading(
+                int(times[n]), LOGIN, float(equity[n]), float(balance[n]),
+                floating=float(floating[n]), positions=1, operations=told,
+                realised=float(realised[n]), reset_balance=100_000.0 if n == 0 else None,
+            )
+        )  # fmt: skip
+
+    shifted = np.cumsum(operation)
+    total = shifted[-1]
+    known = story.known
+    assert known.operations == pytest.approx(total)
+    peak = max(100_000.0, float(np.max(equity - shifted)))
+    assert known.high_water == pytest.approx(peak + total)
+    days = np.array([local_date(int(at), PRAGUE).toordinal() for at in times])
+    starts = np.flatnonzero(np.diff(days)) + 1
+    # readings lie on both sides of a reset: the higher balance of the two, net of operations
+    net = balance - shifted
+    at_resets = np.maximum(net[starts - 1], net[starts])
+    assert known.best_reset_balance == pytest.approx(max(100_000.0, at_resets.max()) + total)
+    assert known.day_balance == pytest.approx(at_resets[-1] + total)
+    today = slice(starts[-1], None)
+    before = (equity - shifted)[starts[-1] - 1]
+    assert known.day_peak == pytest.approx(max(before, (equity - shifted)[today].max()) + total)
+    per_day = np.diff(np.concatenate([[100_000.0], at_resets]))
+    assert known.best_day == pytest.approx(max(0.0, per_day.max()))
+    assert known.unknown == ("day_equity", "day_peak") or known.unknown == ()

@@ -16,9 +16,11 @@ import pytest
 
 from events.codec import decode
 from events.decisions import Command, RiskMetrics, RulesSet
+from events.guarding import FlattenEnded, FlattenStep, LatchChanged
 from events.log import OPERATOR, SOURCE, Lane, Slot
 from events.postgres import connect
 from events.redis import RedisLog
+from tests.integration.persisting import drain
 from tests.integration.test_replay import Bridge
 from tests.servers import wait_until
 
@@ -56,6 +58,14 @@ name = "trailing"
 figure = "var_99"
 act = 1.0
 action = "alert"
+"""
+VOLUME = """
+[[limits]]
+name = "volume"
+figure = "lots_open"
+act = 0.01
+action = "flatten"
+lock = "manual"
 """
 STRICTER = RULES.replace("limit = 5.0", "limit = 0.000001").replace(
     "[account]", "[account]\ninitial_balance = 100000\nhigh_water = 100000"
@@ -106,7 +116,6 @@ def bridge(tmp_path: Path, redis_url: str) -> Bridge:
 def test_figures_survive_kills_and_derive_again_and_people_see_them(
     bridge: Bridge, redis_log: RedisLog, postgres_url: str
 ) -> None:
-    bridge.environment["POSTGRES_URL"] = postgres_url
     with running(bridge, "produce", "--terminal", "demo"):
         with running(bridge, "consume", "--group", "risk", "--plain") as first:
             wait_until(lambda: any(one.headroom for one in metrics(redis_log)), timeout_s=40)
@@ -125,15 +134,16 @@ def test_figures_survive_kills_and_derive_again_and_people_see_them(
             shown = json.loads(out.splitlines()[-1])["accounts"][0]
             assert shown["guard"]["state"] in ("watching", "blocked")
             assert shown["metrics"]["headroom"].keys() == {"daily", "total", "trailing"}
+            a_limit_of_the_group_stops_the_account(bridge, redis_log)
     code, out, told = bridge.run("consume", "--group", "risk", "--until-idle", "--plain")
     assert code == 0, told
-    code, out, told = bridge.run("replay", "--verify", "--group", "risk", "--json")
-    assert code == 0, (out, told)
-    [task] = json.loads(out)["tasks"]
+    code, out = bridge.here("replay", "--verify", "--group", "risk", "--json")
+    assert code == 0, out
+    [task] = json.loads(out.splitlines()[-1])["tasks"]
     assert task["good"]
     assert task["equal"] >= before + 10
     other_rules(bridge)
-    rows(bridge, postgres_url)
+    rows(redis_log, postgres_url)
 
 
 def states_what_nobody_knows(bridge: Bridge, log: RedisLog) -> None:
@@ -154,6 +164,26 @@ def states_what_nobody_knows(bridge: Bridge, log: RedisLog) -> None:
         if isinstance(event := decode(entry), RulesSet)
     ]
     assert [one.rules["name"] for one in rules] == ["mine"]
+
+
+def a_limit_of_the_group_stops_the_account(bridge: Bridge, log: RedisLog) -> None:
+    """Through the log: the group judges, its command reaches the guard, which closes."""
+    (bridge.folder / "rules.toml").write_text(RULES + VOLUME, encoding="utf-8")
+
+    def told(kind: type) -> list[Any]:
+        stream = Slot("demo", SOURCE, 0).stream(Lane.CRITICAL)
+        found = map(decode, log.between(stream, count_max=100_000))
+        return [event for event in found if isinstance(event, kind)]
+
+    wait_until(lambda: any(one.latched for one in told(LatchChanged)), timeout_s=40)
+    wait_until(lambda: bool(told(FlattenEnded)), timeout_s=40)
+    [command, *_] = [c for c in derived(log, Command, Lane.CRITICAL) if c.verb == "flatten"]
+    assert command.arguments["breach"] == "volume"
+    latch = next(one for one in told(LatchChanged) if one.latched)
+    assert (latch.by, latch.command_id, latch.lock) == ("risk", command.command_id, "manual")
+    closed = [one for one in told(FlattenStep) if one.step == "close" and one.outcome == "done"]
+    assert closed
+    wait_until(lambda: metrics(log)[-1].locks == {"volume": "manual"}, timeout_s=20)
 
 
 def unknown_references(seen: RiskMetrics) -> list[str]:
@@ -195,9 +225,8 @@ def other_rules(bridge: Bridge) -> None:
         assert "demo" in out
 
 
-def rows(bridge: Bridge, postgres_url: str) -> None:
-    code, _, told = bridge.run("consume", "--group", "persist", "--until-idle", "--plain")
-    assert code == 0, told
+def rows(log: RedisLog, postgres_url: str) -> None:
+    drain(log, postgres_url)
     with connect(postgres_url, application="test") as connection:
 
         def count(query: str) -> int:

@@ -167,7 +167,7 @@ def test_resume_clears_both_or_neither(journal: Journal) -> None:
     store.clear(LOGIN, "another")
     two.sync(store)
     assert two.clear(store, by="me") == latch("a")
-    assert (two.current, store.read(LOGIN), journal.read(LOGIN)) == (None, None, None)
+    assert [two.current, store.read(LOGIN), journal.read(LOGIN)] == [None] * 3
     told = [decode_data(row.type, row.key, row.data) for row in journal.hear(0)]
     assert [event.latched for event in told if isinstance(event, LatchChanged)] == [True, False]
 
@@ -339,10 +339,10 @@ def test_jobs_go_on_where_a_process_died_and_survive_failures() -> None:
         on_failure=lambda what, error: failed.append(what),
     )  # fmt: skip
     jobs.start()
-    wait_until(lambda: hands.done[:1] == ["go on"])
+    wait_until(lambda: hands.done[:1] == ["go on"] and jobs.running is None)
     hands.fail = True
     assert jobs.add(Job("symbol=X", "why", "me", 1))
-    wait_until(lambda: failed == ["why"])
+    wait_until(lambda: failed == ["why"] and jobs.running is None)
     hands.fail = False
     assert jobs.add(Job("account", "why", "me", 1))
     wait_until(lambda: len(ended) == 1)

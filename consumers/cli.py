@@ -37,8 +37,8 @@ from events.retention import whole_log
 from events.settings import Settings, load
 
 PERSIST_LEASE_S = 30.0
-ALERT_LEASE_S = 120.0
-"""A consumer that delivers may be silent for longer than a batch takes."""
+ALERT_LEASE_S = 30.0
+"""Beside the time one delivery may take: a consumer is silent while it delivers a batch."""
 ALERT_ENTRIES_MAX = 20
 """So many alerts may be told twice when a process dies while it delivers."""
 THREADS_MAX = 16
@@ -154,7 +154,7 @@ def consume(
     newest = _is_of(STRATEGY, group)
     if _is_of(ALERTS, group) and handler is None:
         unordered, entries_max = True, min(entries_max, ALERT_ENTRIES_MAX)
-        lease_s = lease_s or ALERT_LEASE_S
+        lease_s = lease_s or ALERT_LEASE_S + settings.alert_timeout_s
     choice = RunChoice(
         workers=workers,
         namespaces=namespaces_of(names, settings),

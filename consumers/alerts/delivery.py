@@ -22,7 +22,7 @@ from events.notify.message import SEVERITIES
 from events.settings import load
 
 WATCH = "watch"
-BATCH_S_MAX = 60.0
+BATCH_S_MAX = 10.0
 """A batch that takes longer is given back, and goes on where it was."""
 GATHERED_FROM = 6
 LATE_MS = 60_000
@@ -53,8 +53,10 @@ class AlertDelivery(Sink):
         *,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._wall, self._monotonic = wall, monotonic
+        self._wall, self._monotonic, self._sleep = wall, monotonic, sleep
+        self._next_at = monotonic()
         self._place: Target | None = None
         self._timeout_s, self._least = 0.0, 0
 
@@ -102,7 +104,9 @@ class AlertDelivery(Sink):
         message = Message(
             [alert for _, alert in part], namespace, newest.place, int(self._wall() * 1000)
         )
+        self._sleep(max(0.0, self._next_at - self._monotonic()))
         (outcome,) = deliver(message, [self._place], self._timeout_s)
+        self._next_at = self._monotonic() + self._place.pause_s
         if outcome.result is Result.REFUSED and len(part) > 1:  # one of them will not do
             for one in part:
                 self._tell([one], namespace)

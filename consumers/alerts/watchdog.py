@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+from consumers.alerts.delivery import BATCH_S_MAX
 from events.alerts import Alert
 from events.codec import BadEvent, UnknownEvent, decode, encode
 from events.groups.readers import group_of
 from events.log import OPERATOR, SOURCE, Lane, Log, LogError, Slot
 from events.notify import BadTarget, Target, deliver, targets_of
+from events.notify.services import PAUSE_S_MAX
 from events.operations import Silence
 from events.settings import Settings
 
@@ -32,6 +34,9 @@ LOOK_S = 1.0
 AGAIN_S = 300.0
 """A silence that lasts is posted again so often: time passes with it where nothing else comes."""
 LOG_AGAIN_S = 3_600.0
+DELIVERS = "alerts"
+DELIVERING_S = BATCH_S_MAX + PAUSE_S_MAX
+"""A batch of alerts takes so long, and the last delivery of it."""
 POSTED_LOOKED_AT_MAX = 200
 """Of the operators' newest entries, how many are looked at for silences told earlier."""
 Of = Literal["producer", "group"]
@@ -46,6 +51,8 @@ class Sign(NamedTuple):
     """Where a silence is posted."""
     mark: str
     holder: str
+    busy_s: float = 0.0
+    """So long they may be silent at work."""
 
 
 @dataclass(slots=True)
@@ -99,7 +106,7 @@ class Silences:
             self._open.pop(who, None)
             return self._event(sign, 0.0, wall_s, mark=mark, over=True) if told else None
         silent_s = now - seen.moved_at
-        if silent_s < self._silent_s or now < seen.told_again_at:
+        if silent_s < self._silent_s + sign.busy_s or now < seen.told_again_at:
             return None
         seen.told, seen.told_again_at, seen.told_mark = True, now + AGAIN_S, sign.mark
         self._open[who] = sign.mark
@@ -190,7 +197,8 @@ class Watchdog:
         return sorted(name for name in known if not self._namespaces or name in self._namespaces)
 
     def _look(self, log: Log, now: float) -> None:
-        for sign, event in self._silences.look(signs(log, self._chosen(log)), now, self._wall()):
+        seen = signs(log, self._chosen(log), busy_s=self._settings.alert_timeout_s + DELIVERING_S)
+        for sign, event in self._silences.look(seen, now, self._wall()):
             posted = log.post(Slot(sign.namespace, OPERATOR, 0), encode(event))
             if posted is not None and not event.over:
                 logger.warning("%s %s is silent for %.0f s", event.of, event.name, event.silent_s)
@@ -230,8 +238,9 @@ class Watchdog:
                 logger.warning("%s was not told: %s", outcome.target, outcome.detail)
 
 
-def signs(log: Log, namespaces: Sequence[str]) -> list[Sign]:
-    """What producers and groups show now. Raises LogError."""
+def signs(log: Log, namespaces: Sequence[str], *, busy_s: float = 0.0) -> list[Sign]:
+    """What producers and groups show now; those that deliver may be at work on a batch for
+    `busy_s`. Raises LogError."""
     found: list[Sign] = []
     groups: dict[str, str] = {}
     for namespace in namespaces:
@@ -249,7 +258,8 @@ def signs(log: Log, namespaces: Sequence[str]) -> list[Sign]:
             told = repr(sorted(workers.items())).encode()
             mark = hashlib.blake2b(told, digest_size=8).hexdigest()
             holder = max(workers).partition("/")[0]
-            found.append(Sign("group", group, namespace, mark, holder))
+            delivers = group.partition(".")[0] == DELIVERS
+            found.append(Sign("group", group, namespace, mark, holder, busy_s if delivers else 0.0))
     return found
 
 

@@ -13,6 +13,9 @@ from events.notify.message import Message
 from events.notify.target import BadTarget, Undelivered
 
 APP = "MT5 Bridge"
+PAUSE_S_MAX = 10.0
+PAUSE_WITHIN_S_MAX = 0.5
+"""Between two requests of one message, such as one to each of several people."""
 _KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
 _log = logging.getLogger("apprise")
 
@@ -44,14 +47,16 @@ class Service:
                 "https://appriseit.com for how it is written"
             )
         self._plugin, self._url = plugin, url
+        asked_s = float(plugin.request_rate_per_sec)  # seconds between two requests, by its use
+        self.pause_s = min(asked_s, PAUSE_S_MAX)
+        plugin.request_rate_per_sec = min(asked_s, PAUSE_WITHIN_S_MAX)
 
     @property
     def name(self) -> str:
         return self._name
 
     def send(self, message: Message, *, timeout_s: float) -> None:
-        """Raises Undelivered. Apprise's own time-outs are shortened to `timeout_s`; it waits a
-        little between two messages, as each service asks for."""
+        """Raises Undelivered. Apprise's own time-outs are shortened to `timeout_s`."""
         self._plugin.socket_connect_timeout = min(self._plugin.socket_connect_timeout, timeout_s)
         self._plugin.socket_read_timeout = min(self._plugin.socket_read_timeout, timeout_s)
         kind = "success" if message.alerts[-1].resolved else _KINDS[message.severity]

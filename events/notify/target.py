@@ -32,6 +32,11 @@ class Target(Protocol):
         """Whether many late alerts are better told in one message: people read it."""
         ...
 
+    @property
+    def pause_s(self) -> float:
+        """What the service asks for between two messages."""
+        ...
+
     def send(self, message: Message, *, timeout_s: float) -> None:
         """Raises Undelivered."""
         ...

@@ -43,6 +43,7 @@ class Webhook:
 
     name = "webhook"
     gathers = False
+    pause_s = 0.0
 
     def __init__(self, url: str, key: str = "", *, wall: Callable[[], float] = time.time) -> None:
         self._url, self._wall = url, wall

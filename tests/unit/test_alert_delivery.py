@@ -32,7 +32,7 @@ NOW_S = 1_700_000_000.0
 class Target:
     """Takes, refuses or fails as told."""
 
-    name = "tgram"
+    name, pause_s = "tgram", 0.0
 
     def __init__(self) -> None:
         self.gathers = True
@@ -62,7 +62,9 @@ class World:
         self.consumer = self.begun()
 
     def begun(self) -> Consumer:
-        group = SinkGroup("alerts.tgram", AlertDelivery, {"wall": lambda: NOW_S})
+        group = SinkGroup("alerts.tgram", AlertDelivery, {
+            "wall": lambda: NOW_S, "monotonic": lambda: self.now, "sleep": self._sleep,
+        })  # fmt: skip
         options = WorkerOptions(holder="h", entries_max=20)
         return Consumer(self.log, group, options, monotonic=lambda: self.now, sleep=self._sleep)
 
@@ -117,6 +119,23 @@ def test_many_late_ones_are_one_message_and_new_ones_are_not_hidden_in_it(world:
     world.alert(1)
     told = world.run()
     assert told == [[str(n) for n in range(1, GATHERED_FROM + 3)], [str(GATHERED_FROM + 3)]]
+
+
+def test_a_service_gets_the_pauses_it_asks_for(world: World) -> None:
+    world.target.pause_s = 3.0
+    world.alert(4)
+    begun = world.now
+    assert world.run(1) == [["1"], ["2"], ["3"], ["4"]]
+    assert world.now - begun >= 3 * 3.0
+
+
+def test_a_batch_that_takes_too_long_is_given_back_and_goes_on_where_it_was(
+    world: World,
+) -> None:
+    world.target.pause_s = 9.0
+    world.alert(15)
+    assert world.run(1) != [[str(n)] for n in range(1, 16)], "no longer than a lease"
+    assert world.run() == [[str(n)] for n in range(1, 16)]
 
 
 def test_programs_are_told_each_alone_however_late(world: World) -> None:

@@ -145,7 +145,7 @@ def test_nobody_at_the_address_is_a_failure_that_is_tried_later() -> None:
 class Fixed:
     """A target that does one thing."""
 
-    gathers = False
+    gathers, pause_s = False, 0.0
 
     def __init__(self, name: str, send: Callable[[], None]) -> None:
         self.name, self._send = name, send

@@ -179,7 +179,7 @@ def targets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     lock = threading.Lock()
 
     class Target:
-        name, gathers = "webhook", False
+        name, gathers, pause_s = "webhook", False, 0.0
 
         def send(self, message: Any, *, timeout_s: float) -> None:
             with lock:

@@ -44,11 +44,11 @@ class Hours:
     def count(self, update: TradeUpdate, strategy: str, costs: Sums) -> list[Analytics]:
         """The hours that a trade changes, told anew. `costs` are what its deals cost."""
         trade, key = update.trade, f"counted:{update.key}"
-        told: dict[str, None] = {}
+        touched: dict[str, Sums] = {}
         before: Counted | None = self._state.get(key)
         if before is not None:
+            touched[before["hour"]] = dict(self._state[before["hour"]]["sums"])
             self._add(before["hour"], before["sums"], -1)
-            told[before["hour"]] = None
             del self._state[key]
         if update.state == "closed" and self._is_kept(trade.close_time_ms):
             sums: Sums = {
@@ -57,11 +57,15 @@ class Hours:
                 "fee": trade.fee, "net_profit": trade.net_profit,
             }  # fmt: skip
             hour = self._hour(update, strategy)
+            touched.setdefault(hour, {})
             self._add(hour, sums, 1)
             self._state[key] = Counted(hour=hour, sums=sums)
             self._note(trade.close_time_ms // DAY_MS, [hour, key])
-            told[hour] = None
-        return [self._event(self._state[hour], update.event_time_ms) for hour in told]
+        return [
+            self._event(self._state[hour], update.event_time_ms)
+            for hour, sums in touched.items()
+            if self._state[hour]["sums"] != sums
+        ]
 
     def sums_before(self, key: str) -> Sums:
         """What a trade was counted with; empty where it was not."""
@@ -97,11 +101,17 @@ class Hours:
         noted: dict[str, bool] = self._state.setdefault(f"day:{day}", {})
         noted.update(dict.fromkeys(keys, True))
         while days[0] <= days[-1] - DAYS_KEPT:
-            oldest = days.pop(0)
-            for key in self._state[f"day:{oldest}"]:
-                if key in self._state:
-                    del self._state[key]
-            del self._state[f"day:{oldest}"]
+            self._forget(f"day:{days.pop(0)}")
+
+    def _forget(self, day: str) -> None:
+        """Hours of a day, and the trades counted in them; not those that moved to another day."""
+        noted: dict[str, bool] = self._state[day]
+        for key in noted:
+            if key in self._state and (
+                key.startswith("hour:") or self._state[key]["hour"] in noted
+            ):
+                del self._state[key]
+        del self._state[day]
 
     def _event(self, kept: Kept, at_ms: int) -> Analytics:
         sums = kept["sums"]

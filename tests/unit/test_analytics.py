@@ -193,6 +193,7 @@ def test_a_trade_told_again_is_counted_once_and_where_it_belongs() -> None:
         update={"profit": -5.0, "close_time_ms": update.trade.close_time_ms + HOUR_MS}
     )
     moved = given_to(analytics, update.model_copy(update={"trade": trade}))
+    assert given_to(analytics, update.model_copy(update={"trade": trade})) == [], "nothing new"
     left, there = moved
     assert (left.trades, left.net_profit, left.slippage_deals) == (0, 0, 0)
     assert (there.trades, there.won, there.hour_ms) == (1, 0, left.hour_ms + HOUR_MS)
@@ -249,6 +250,23 @@ def test_days_that_are_over_for_long_leave_the_state() -> None:
     assert len(kept) == 2 * hours.DAYS_KEPT
     late = update.trade.model_copy(update={"position_id": 99})
     assert given_to(analytics, update.model_copy(update={"trade": late})) == []
+
+
+def test_a_trade_that_moved_to_another_day_outlives_its_first_one() -> None:
+    _, story = closed_trade()
+    update = story[-1]
+    assert isinstance(update, TradeUpdate)
+    analytics = made()
+
+    def told(days: int, position: int) -> list[Any]:
+        at_ms = update.trade.close_time_ms + days * 24 * HOUR_MS
+        trade = update.trade.model_copy(update={"close_time_ms": at_ms, "position_id": position})
+        return given_to(analytics, update.model_copy(update={"trade": trade}))
+
+    told(0, 1)
+    told(4, 1)
+    told(hours.DAYS_KEPT + 1, 2)
+    assert told(4, 1) == [], "still counted there"
 
 
 def test_the_newest_values_are_kept_and_older_ones_leave() -> None:

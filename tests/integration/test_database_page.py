@@ -15,6 +15,7 @@ import pytest
 from events.analytics import Analytics, SpreadHour
 from events.candles import CandleBatch
 from events.codec import AnyEvent, encode
+from events.decisions import LimitBreach, RiskMetrics
 from events.log import SOURCE, Lane, Log, NewEntry, Slot
 from events.market import Instrument
 from events.marks import MARK_DTYPE, Marks
@@ -107,6 +108,17 @@ def some_of_everything() -> list[AnyEvent]:
             margin_level_percent=0,
         ),
         Book(**common, positions=(position,)),
+        RiskMetrics(
+            event_time_ms=BASE_MS, login=7, equity=980, balance=1_000, floating=-20,
+            margin_free=870, margin_level_percent=890.9, daily_loss=20, drawdown_percent=2,
+            exposure_by_currency={"EUR": 11_000.0, "USD": -11_000.0},
+            exposure_gross_by_currency={"EUR": 11_000.0, "USD": 11_000.0},
+            figures={"var_99": 120.0}, headroom={"daily": 25.0},
+        ),
+        LimitBreach(
+            event_time_ms=BASE_MS, login=7, limit="daily", level="warn", action="alert",
+            figures={"daily_loss": 20.0}, threshold=18.0, value=20.0,
+        ),
         OrderDone(**common, order=order),
         opened,
         closed,

@@ -41,6 +41,7 @@ log = logging.getLogger("bridgectl")
 LAZY: dict[str, tuple[str, str]] = {
     "produce": ("producers.cli:produce", "Follow one terminal and append what it shows."),
     "consume": ("consumers.cli:consume", "Run a consumer group, such as persist."),
+    "down": ("events.running.down:down", "End the programs. Positions stay as they are."),
     "status": ("events.cli:status", "Terminals, clock, lanes, groups, lag, last error."),
     "tail": ("events.cli:tail", "Show the events of the log, decoded."),
     "doctor": ("events.cli:doctor", "Check what the bridge needs: ok, or cause and cure."),

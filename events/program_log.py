@@ -17,6 +17,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from events import presence
 from events.settings import Settings
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
@@ -96,7 +97,8 @@ def start_program_log(
     secrets: Iterable[str] = (),
     console: bool = True,
 ) -> Path | None:
-    """Set the root logger up for one process; returns the file it writes to.
+    """Set the root logger up for one process; returns the file it writes to. From now on the
+    process is one of the programs of `folder`, which `bridgectl down` ends.
 
     Each role has a file of its own, because a rotating file cannot be shared by processes on
     Windows: `folder/logs/ROLE.log`, or for `file=x.log` `x.ROLE.log`. Where the file cannot be
@@ -104,6 +106,7 @@ def start_program_log(
     """
     root = logging.getLogger()
     stop_program_log()
+    presence.show(role, folder)
     root.setLevel(level)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
@@ -141,6 +144,7 @@ def program_log_of(role: str, settings: Settings, *, console: bool = True) -> It
 
 def stop_program_log() -> None:
     """Flush and remove our handlers; handlers of others stay."""
+    presence.hide()
     while _installed:
         handler = _installed.pop()
         logging.getLogger().removeHandler(handler)

@@ -21,6 +21,7 @@ __all__ = [
     "Servers",
     "VolatileRedis",
     "servers",
+    "stop_orphans",
 ]
 
 
@@ -59,6 +60,19 @@ def servers(settings: Settings, *, redis: bool = True, postgres: bool = True) ->
             redis_kind=redis_kind,
             postgres_kind=postgres_kind,
         )
+
+
+def stop_orphans(settings: Settings) -> tuple[str, ...]:
+    """Stop embedded servers of this state folder whose owners died; their names.
+
+    Raises EmbeddedError.
+    """
+    found: list[EmbeddedServer] = []
+    if not settings.redis_configured:
+        found.append(_redis_here(settings))
+    if not settings.postgres_configured:
+        found.append(EmbeddedPostgres(settings.state_dir))
+    return tuple(server.name for server in found if server.stop_orphan())
 
 
 def _redis_here(settings: Settings) -> EmbeddedServer:

@@ -85,6 +85,22 @@ class EmbeddedServer(ABC):
             self.owned = False
             self._lock.release()
 
+    def stop_orphan(self) -> bool:
+        """Stop a server that runs although its owner died; True when there was one.
+
+        Raises EmbeddedError.
+        """
+        url = embedded_address(self._state_dir, self.name)
+        if url is None or not self._lock.acquire():
+            return False
+        self.owned, self.url = True, url
+        if not self._answers(url):
+            self.owned = False
+            self._lock.release()
+            return False
+        self.stop()
+        return True
+
     def _adopt_or_launch(self, deadline: float) -> str:
         url = embedded_address(self._state_dir, self.name)
         if url is not None and self._answers(url):

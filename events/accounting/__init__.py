@@ -16,6 +16,7 @@ from events.accounting.figures import (
 from events.accounting.ledger import (
     BUY,
     SELL,
+    TYPE_CREDIT,
     BookedDeal,
     Entry,
     Fill,
@@ -29,6 +30,7 @@ from events.accounting.margin import Leg, symbol_margin
 __all__ = [
     "BUY",
     "SELL",
+    "TYPE_CREDIT",
     "AccountFigures",
     "BookedDeal",
     "Contract",

@@ -16,6 +16,7 @@ from producers.terminals.simulated import (
     SimulatedTerminal,
     TraderOptions,
 )
+from producers.terminals.simulated.calls import remembering
 from producers.terminals.simulated.memory import MemoryDamaged
 
 START = 1_763_553_600_000  # Wednesday 19 November 2025, 12:00 UTC
@@ -148,6 +149,47 @@ def test_the_background_trader_rests_while_no_terminal_runs(tmp_path: Path) -> N
     assert not missed
     later.advance(60_000)
     assert later.history_deals_get(0, FAR)[-1].time > START // 1000 + 30 * 86_400
+
+
+@pytest.mark.parametrize("mode", [0, 2], ids=["netting", "hedging"])
+def test_a_long_file_puts_away_what_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    file = tmp_path / "memory.jsonl"
+    trader = TraderOptions(every_s=30.0, symbols=("EURUSD", "USDJPY"))
+    account = AccountOptions(margin_mode=mode, credit=50.0)
+    kind: dict[str, Any] = {"trader": trader, "account": account}
+    long, short = terminal_of(None, **kind), terminal_of(file, **kind)
+    for terminal in (long, short):
+        buy(terminal, symbol="XAUUSD", magic=5)
+        terminal.advance(2 * 3_600_000)
+        assert terminal.history_deals_total(0, FAR) > 200
+    bytes_before = file.stat().st_size
+    monkeypatch.setattr(remembering, "SHORTENED_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(remembering, "KEPT_DAYS", 0.02)
+    other = terminal_of(file, **kind)  # the file is in use: it stays as it is
+    assert file.stat().st_size >= bytes_before
+    assert other.history_deals_total(0, FAR) > 200
+    for terminal in (short, other):
+        assert terminal.account_memory is not None
+        terminal.account_memory.close()
+    again = terminal_of(file, **kind)
+    assert file.stat().st_size < bytes_before / 3
+    kept = again.history_deals_get(0, FAR)
+    assert len(kept) < 200
+    assert [deal.comment for deal in kept].count("Carried forward") == 2
+    money = [(d.type == 3, d.profit + d.swap + d.commission + d.fee) for d in kept]
+    account_now = again.account_info()
+    assert round(sum(amount for credit, amount in money if not credit), 2) == account_now.balance
+    assert round(sum(amount for credit, amount in money if credit), 2) == account_now.credit == 50.0
+    for terminal in (again, terminal_of(file, **kind)):
+        assert account_of(terminal)[:3] == account_of(long)[:3]
+        assert terminal.requests() == long.requests()
+    for terminal in (again, long):
+        terminal.advance(600_000)
+        buy(terminal, symbol="XAUUSD", type=1)
+    assert account_of(again)[:3] == account_of(long)[:3]
+    assert again.history_deals_get(0, FAR)[-20:] == long.history_deals_get(0, FAR)[-20:]
 
 
 @pytest.mark.parametrize(

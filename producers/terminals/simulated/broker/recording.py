@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from events.accounting import TYPE_CREDIT, BookedDeal, OpenPosition
+from events.accounting import TYPE_CREDIT, BookedDeal, Ledger, OpenPosition, RefusedFill
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.broker.server import TradeServer
 
+CARRYING_DEALS = 2
 _POSITION_FIELDS = ("ticket", "stop_loss", "take_profit", "swap", "comment", "time_update_ms")
 """What changes on an open position without a deal."""
 _ORDER_DEFAULTS = {field.name: field.default for field in fields(BrokerOrder)}
@@ -86,18 +87,25 @@ class Recorder:
         server.ledger.revision += 1
         self._caught_up()
 
-    def shortened(self, kept_since_ms: int) -> dict[str, Any]:
+    def shortened(self, kept_since_ms: int) -> dict[str, Any] | None:
         """The account as one change of an empty one, without trades that ended before a time
-        (server ms): a deal carries what they came to."""
+        (server ms): two deals carry what they came to. None when that would not be the same
+        account."""
         server = self._server
         held = server.ledger.positions
+        recent = {deal.position_id for deal in server.deals if deal.time_ms >= kept_since_ms}
+        whole = (recent | held.keys()) - {0}
         kept = [
             deal
             for deal in server.deals
-            if deal.time_ms >= kept_since_ms or deal.position_id in held
+            if deal.time_ms >= kept_since_ms or deal.position_id in whole
         ]
         put_away = len(server.deals) - len(kept)
-        carried = _carried(server, kept)
+        if put_away < CARRYING_DEALS:
+            kept, put_away = list(server.deals), 0
+        carried = _carried(server, kept) if put_away else []
+        if not _same_account(server, [*carried, *kept]):
+            return None
         orders = [o for o in server.orders_done if o.time_done_ms >= kept_since_ms]
         return {
             "login": server.account.login,
@@ -138,22 +146,36 @@ def _plain(record: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _same_account(server: TradeServer, deals: list[BookedDeal]) -> bool:
+    """Whether these deals make the account that the server has."""
+    now = server.ledger
+    again = Ledger(now.mode, now.currency_digits)
+    try:
+        again.apply_all(deals)
+    except RefusedFill:
+        return False
+    volumes = [
+        [(p.identifier, p.side, p.volume_lots, p.price_open) for p in ledger.positions.values()]
+        for ledger in (again, now)
+    ]
+    return (again.balance, again.credit, volumes[0]) == (now.balance, now.credit, volumes[1])
+
+
 def _carried(server: TradeServer, kept: list[BookedDeal]) -> list[BookedDeal]:
-    """Deals that bring an account without its older deals to the same balance and credit, with
-    the tickets of the last that are put away."""
+    """Two deals that bring an account without its older deals to the same balance and credit,
+    with the tickets of the last that are put away."""
     ledger = server.ledger
     balance = ledger.money(ledger.balance - sum(d.amount for d in kept if d.type != TYPE_CREDIT))
     credit = ledger.money(ledger.credit - sum(d.amount for d in kept if d.type == TYPE_CREDIT))
     known = {deal.ticket for deal in kept}
     gone = [deal for deal in server.deals if deal.ticket not in known]
-    amounts = [(TYPE_CREDIT, credit)] if credit else []
-    amounts.append((mt5.DEAL_TYPE_BALANCE, balance))
+    amounts = ((TYPE_CREDIT, credit), (mt5.DEAL_TYPE_BALANCE, balance))
     return [
         BookedDeal(
             ticket=deal.ticket, type=type_, time_ms=deal.time_ms, profit=amount,
             comment="Carried forward",
         )
-        for deal, (type_, amount) in zip(gone[-len(amounts):], amounts, strict=False)
+        for deal, (type_, amount) in zip(gone[-CARRYING_DEALS:], amounts, strict=True)
     ]  # fmt: skip
 
 

@@ -52,6 +52,10 @@ class AccountMemory:
         self._stepped = False
         self._broken = False
 
+    def close(self) -> None:
+        """Give the file back; nothing can be remembered after it."""
+        self._memory.close()
+
     def opened(self) -> Past:
         """Raises MemoryDamaged (a ValueError) when the file is of another account."""
         options, account = self._options, self._options.account
@@ -98,6 +102,8 @@ class AccountMemory:
                 self._recorder(terminal, login).shortened(server.clock.server_ms(since_ms))
                 for login, server in terminal.accounts.servers.items()
             ]
+            if None in parts:
+                return
             stamps = {name: self._newest[name] for name in ("utc_ms", "wall_ms")}
             line = {"accounts": parts, "moves": terminal.market.state(), **stamps}
             if self._memory.rewrite((self._header, line)):

@@ -40,6 +40,8 @@ FIRST_HISTORY_CANDLES = 24
 LONG_WINDOW_MS = 6 * 3_600_000
 """A window of the rules as long as this is a closed market, not news."""
 HELD, QUOTED, RULES, LOOKED = "held", "quoted", "rules", "looked_ms"
+SYMBOLS_MAX = 200
+"""Symbols that are not held are learned up to so many, for when they are."""
 LOOKS_MISSED_MS = 60_000
 """After such a pause in the looks nothing is known of the time between."""
 OPENING_MS = 5 * 60_000
@@ -144,7 +146,9 @@ class Prices:
         for symbol, (time_ms, server_ms, bid, ask) in self._state.get(QUOTED, {}).items():
             if symbol not in found or found[symbol].last_ms < time_ms:
                 found[symbol] = _Look(symbol, time_ms, server_ms, bid, ask)
-        return [found[symbol] for symbol in sorted(found)]
+        held = set(self.held)
+        others = [symbol for symbol in sorted(found) if symbol not in held][:SYMBOLS_MAX]
+        return [found[symbol] for symbol in sorted([*(held & found.keys()), *others])]
 
     def _is_open(self, symbol: str, now_ms: int, offset_s: int) -> bool:
         if not self._sessions.is_open(symbol, now_ms, offset_s):

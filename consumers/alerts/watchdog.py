@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from consumers.alerts.delivery import BATCH_S_MAX
+from consumers.alerts.delivery import BATCH_S_MAX, WATCH
 from events.alerts import Alert
 from events.codec import BadEvent, UnknownEvent, decode, encode
 from events.groups.readers import group_of
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 1.0
 AGAIN_S = 300.0
 """A silence that lasts is posted again so often: time passes with it where nothing else comes."""
-LOG_AGAIN_S = 3_600.0
+PAST_LOG_AGAIN_S = 3_600.0
 DELIVERS = "alerts"
 DELIVERING_S = BATCH_S_MAX + PAUSE_S_MAX
 """A batch of alerts takes so long, and the last delivery of it."""
@@ -151,6 +151,8 @@ class Watchdog:
         self._host = socket.gethostname()
         self._silences = Silences(settings.alert_silence_s, seen_by=self._host)
         self._away = _LogAway()
+        self._halted: dict[str, float] = {}
+        """Terminals whose group `watch` stands still, and when that was told."""
         self._log: Log | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -202,6 +204,23 @@ class Watchdog:
             posted = log.post(Slot(sign.namespace, OPERATOR, 0), encode(event))
             if posted is not None and not event.over:
                 logger.warning("%s %s is silent for %.0f s", event.of, event.name, event.silent_s)
+        self._mind_watch(log, now)
+
+    def _mind_watch(self, log: Log, now: float) -> None:
+        """Nobody derives alerts where group `watch` itself stands still."""
+        slots = [Slot(name, WATCH, 0) for name in self._chosen(log)]
+        for holding in log.tasks.look(slots):
+            name = holding.slot.namespace
+            told_at = self._halted.get(name)
+            if not holding.halted:
+                if self._halted.pop(name, None) is not None:
+                    self._page(f"group watch of {name} goes on", topic=WATCH, over=True)
+            elif told_at is None or now >= told_at + PAST_LOG_AGAIN_S:
+                self._halted[name] = now
+                self._page(
+                    f"group watch of {name} stands still, nobody derives alerts: {holding.halted}",
+                    topic=WATCH, cure="`bridgectl dlq list --group watch`, then retry or drop",
+                )  # fmt: skip
 
     def _log_away(self, now: float, error: str) -> None:
         away = self._away
@@ -210,11 +229,11 @@ class Watchdog:
         silent_s = now - away.since
         if silent_s < self._settings.alert_silence_s or now < away.told_again_at:
             return
-        away.told, away.told_again_at = True, now + LOG_AGAIN_S
+        away.told, away.told_again_at = True, now + PAST_LOG_AGAIN_S
         self._page(
             f"the log does not answer for {silent_s:.0f} s: {error}. Nothing is stored, derived or "
             "limited by groups; guards go on by their hard limits",
-            over=False,
+            cure="does Redis run, and is REDIS_URL right?",
         )
 
     def _log_back(self) -> None:
@@ -222,16 +241,15 @@ class Watchdog:
         if away.told:
             self._page("the log answers again", over=True)
 
-    def _page(self, text: str, *, over: bool) -> None:
-        """Past the log, which is what is missing."""
+    def _page(self, text: str, *, topic: str = "log", cure: str = "", over: bool = False) -> None:
+        """Tell the targets directly, past what is missing."""
         (logger.info if over else logger.error)("%s", text)
         if not self._away.targets:
             with suppress(BadTarget):  # told when group `alerts` began
                 self._away.targets = targets_of(self._settings)
         alert = Alert(
-            event_time_ms=int(self._wall() * 1000), severity="critical", topic="log",
-            subject=self._host, text=text, resolved=over,
-            cure="does Redis run, and is REDIS_URL right?",
+            event_time_ms=int(self._wall() * 1000), severity="critical", topic=topic,
+            subject=self._host, text=text, resolved=over, cure=cure,
         )  # fmt: skip
         for outcome in deliver(alert, self._away.targets, self._settings.alert_timeout_s):
             if not outcome.delivered:

@@ -19,11 +19,11 @@ from events.log import SOURCE, Slot
 from events.memory_log import MemoryLog
 from events.operations import TerminalDown, TerminalUp
 from events.postgres import connect
-from events.redis import RedisLog
+from events.redis import RedisLog, open_log
 from tests.endpoint import Endpoint
 from tests.integration.persisting import drain
 from tests.integration.test_consume import Consumer
-from tests.servers import wait_until
+from tests.servers import RedisServer, redis_binaries, wait_until
 
 wait = partial(wait_until, timeout_s=60)
 ALERTS = ("consume", "--group", "alerts", "--plain", "--lease", "1")
@@ -166,6 +166,28 @@ def test_a_target_that_is_down_gets_all_of_it_later_and_one_that_hangs_holds_up_
         assert "password" not in consumer.told()
     finally:
         hanging.close()
+
+
+@pytest.mark.slow
+def test_a_log_that_is_killed_is_told_past_it_and_so_is_its_return(
+    consumer: Consumer, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    binary = next(iter(redis_binaries().values()))
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(binary, folder).start()
+    try:
+        with_target(consumer, endpoint, ALERT_SILENCE_S="5", REDIS_URL=server.url)
+        with closing(open_log(server.url)) as log:
+            Trouble(log)
+            consumer.start("consume", "--as-worker", "0", "--group", "watch")
+            wait(lambda: bool(log.holder(Slot("demo", "watch", 0))), what="group watch to begin")
+        server.kill()
+        wait(lambda: told_of("the log does not answer", endpoint), what="the page")
+        server.start()
+        wait(lambda: told_of("the log answers again", endpoint), what="the end of it")
+    finally:
+        server.kill()
 
 
 def test_the_database_shows_each_alert_once_whoever_made_it(postgres_url: str) -> None:

@@ -13,6 +13,7 @@ from events.log import OPERATOR, SOURCE, Claim, Lane, Log, LogUnavailable, Slot
 from events.memory_log import MemoryLog
 from events.operations import ClockTick, Silence
 from events.settings import Settings
+from events.tasks import Commit
 
 SOURCE_SLOT = Slot("demo", SOURCE, 0)
 POSTED = Slot("demo", OPERATOR, 0).stream(Lane.CRITICAL)
@@ -206,3 +207,25 @@ def test_a_log_that_is_away_is_told_past_it_and_once_when_it_is_back(
     dog.turn()
     assert targets == [("log", False), ("log", True)]
     assert world.posted == [], "nobody is called silent for what was not seen"
+
+
+def test_a_group_watch_that_stands_still_is_told_past_itself(
+    targets: list[tuple[str, bool]],
+) -> None:
+    world = World(MemoryLog())
+    task = Slot("demo", "watch", 0)
+    world.log.tasks.open_group("demo", "watch", 1)
+    found = world.log.tasks.acquire(task, "w", seen="")
+    assert found is not None
+    claim, record = found
+    dog = world.watchdog()
+    dog.turn()
+    assert targets == []
+    world.log.tasks.commit(Commit(claim, record.newest, {}, halted="50 entries failed in a row"))
+    for _ in range(5):
+        world.now += 1
+        dog.turn()
+    assert targets == [("watch", False)]
+    world.log.tasks.commit(Commit(claim, record.newest, {}))
+    dog.turn()
+    assert targets == [("watch", False), ("watch", True)]

@@ -27,7 +27,9 @@ def errors_translated() -> Iterator[None]:
         yield
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
         why = str(error).strip().rstrip(".")
-        raise LogError(f"Redis refuses us: {why}. Check user, password and ACL (REDIS_URL)") from error
+        raise LogError(
+            f"Redis refuses us: {why}. Check user, password and ACL (REDIS_URL)"
+        ) from error
     except OutOfMemoryError as error:
         raise LogFull(f"Redis is full: {error}; raise maxmemory or trim") from error
     except (ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError) as error:

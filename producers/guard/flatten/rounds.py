@@ -42,6 +42,7 @@ FREE_TRIES = 10
 """Requests of an item before it comes back in rounds."""
 REOPEN_S = 0.5
 """A parked symbol with fresh prices is tried again after that."""
+BEHIND_S = 0.1
 ROUND_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _OUTCOMES = {
     Act.CONFIRM: "done", Act.AWAIT: "unknown", Act.RECONCILE: "unknown", Act.PARK: "parked",
@@ -345,6 +346,9 @@ class Rounds:
             self.desk.drop_comment()
         if answer.retcode == mt5.TRADE_RETCODE_TOO_MANY_REQUESTS:
             self.hold_until_s = self.clock() + decision.wait_s * (1.0 + self.jitter())
+            self.parallel_max = max(1, self.parallel_max // 2)
+            for item, _ in self._legs_of(ready):  # the others come first
+                item.due_s = self.hold_until_s + BEHIND_S
         if answer.retcode == mt5.TRADE_RETCODE_INVALID_VOLUME:
             self.book.forget(ready.symbol)
             self.book.prime(self.calls, {ready.symbol})

@@ -162,7 +162,7 @@ class HostedAccount:
                 return
             assert result.retcode == mt5.TRADE_RETCODE_TOO_MANY_REQUESTS, result
             assert time.monotonic() < due, result
-            time.sleep(0.2)
+            time.sleep(1.1)  # what is refused counts too
 
     def flattener(self, client: Any) -> Flattener:
         return Flattener(

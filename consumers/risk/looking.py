@@ -106,6 +106,10 @@ class Looking:
             entry=self._place,
         )  # fmt: skip
         memory.watched = found.watched
+        if not found.check.usable:  # it says nothing, so nothing is told of it
+            yield from self._decided(found, rules, now_ms)
+            return
+        memory.counts["waiting"] = realised.new_counts()["waiting"]
         references = found.watched.references
         known = {**named, **found.figures}
         named = known | losses_of(known, references, rules)
@@ -167,7 +171,6 @@ class Looking:
     def _reading(self, seen: Account, view: View, figures: Figures, rules: Rules) -> Reading:
         counts = self._memory.counts
         waiting, start_ms = counts["waiting"], realised.day_of(rules, view.now_ms).start_ms
-        counts["waiting"] = realised.new_counts()["waiting"]
         since_ms = self._memory.watched.references.since_ms
         operations = [row for row in waiting["operations"] if row[1] >= since_ms or not since_ms]
         reset_balance = None

@@ -130,9 +130,15 @@ class Desk:
         self, equity_seen: float | None = None, *, after_ms: int = 250, **more: Any
     ) -> RiskMetrics:
         """The account a moment later; the figures that follow."""
-        self.now_ms += after_ms
         if equity_seen is not None:
             self.floating = equity_seen - self.balance
+        derived = self.read(after_ms=after_ms, **more)
+        [metrics] = [event for event in derived if isinstance(event, RiskMetrics)]
+        return metrics
+
+    def read(self, *, after_ms: int = 250, **more: Any) -> list[AnyEvent]:
+        """The account a moment later, whatever it says."""
+        self.now_ms += after_ms
         full = self.balance + self.floating
         held = bool(self.positions)
         fields = {
@@ -142,9 +148,7 @@ class Desk:
             "margin_free": full - (1_000.0 if held else 0.0),
             "margin_level_percent": full / 10 if held else 0.0, **more,
         }  # fmt: skip
-        derived = self.tell(Account(**fields))
-        [metrics] = [event for event in derived if isinstance(event, RiskMetrics)]
-        return metrics
+        return self.tell(Account(**fields))
 
     def breaches(self, level: str | None = None) -> list[LimitBreach]:
         found = [event for event in self.said if isinstance(event, LimitBreach)]

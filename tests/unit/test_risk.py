@@ -161,15 +161,32 @@ def test_a_soft_limit_is_confirmed_told_once_and_asks_the_guard_to_flatten() -> 
     assert seen.locks == {"daily": "2026-01-16T00:00:00Z"}
 
 
-def test_one_bad_reading_trips_nothing() -> None:
+ZERO = dict.fromkeys(("equity", "balance", "profit", "margin", "margin_free"), 0.0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [ZERO, {"equity": float("nan")}, {"profit": float("inf")}, {"equity": 0.0}],
+    ids=["zero", "nan", "inf", "no_equity"],
+)
+def test_one_bad_reading_trips_nothing_and_hides_nothing(bad: dict[str, float]) -> None:
     desk = known_desk(daily())
+    desk.contracts(instrument())
+    desk.quote(EURUSD=(1.1, 1.1001))
     desk.hold(position())
     desk.look(10_000)
-    desk.look(None, equity=0.0, balance=0.0, profit=0.0, margin=0.0, margin_free=0.0)
+    desk.tell(deal(5, desk.now_ms, position_id=5, entry=1, type=1, profit=-50.0))
+    desk.tell(operation(6, desk.now_ms, -1_000.0))
+    assert desk.read(**bad) == []
+    desk.balance = 8_950
     for _ in range(8):
-        desk.look(10_000)
+        seen = desk.look(8_950)
+    assert seen.daily_loss == pytest.approx(50)
     assert not desk.breaches()
     assert not desk.commands()
+    for number in range(12):  # every other one is bad, and the breach is seen all the same
+        desk.look(8_540) if number % 2 else desk.read(**bad)
+    assert len(desk.breaches("act")) == 1
 
 
 def test_a_breach_is_told_again_after_its_lock_ended() -> None:

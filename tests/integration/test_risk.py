@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from events.codec import decode
+from events.codec import decode, encode
 from events.decisions import Command, RiskMetrics, RulesSet
 from events.guarding import FlattenEnded, FlattenStep, LatchChanged
 from events.log import OPERATOR, SOURCE, Lane, Slot
 from events.postgres import connect
 from events.redis import RedisLog
+from events.trading import Account
+from tests.golden import sample_model
 from tests.integration.persisting import drain
 from tests.integration.test_replay import Bridge
 from tests.servers import wait_until
@@ -240,3 +242,49 @@ def rows(log: RedisLog, postgres_url: str) -> None:
         assert count("SELECT count(*) FROM guard_events WHERE event = 'guard_state'") >= 1
         far = "SELECT count(*) FROM limit_breaches WHERE locked_until > now() + interval '9 days'"
         assert count(far) == 0
+
+
+def seen(log: RedisLog, *logins: int) -> None:
+    """A terminal whose accounts were seen once."""
+    log.open_namespace("demo", 1)
+    claim = log.claim(Slot("demo", SOURCE, 0), "test", alive_within_s=0)
+    account = sample_model(Account)
+    assert isinstance(account, Account)
+    log.append(claim, [encode(account.model_copy(update={"login": login})) for login in logins])
+    log.release(claim)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("reference", "set", "--terminal", "demo", "--reason", "x"), "at least one of --initial"),
+        (("reference", "set", "--terminal", "nosuch", "--day", "1", "--reason", "x"),
+         "terminals in the log: demo"),
+        (("reference", "set", "--terminal", "demo", "--day", "1", "--reason", "x"),
+         "add --login, one of 7, 8"),
+        (("reference", "set", "--terminal", "demo", "--login", "9", "--day", "1", "--reason", "x"),
+         "never had account 9"),
+        (("headroom",), "run `bridgectl consume --group risk`"),
+        (("what-if", "ftmo-1-step", "--terminal", "nosuch"), "no terminal 'nosuch'; there is:"),
+        (("what-if", "ftmo-1-step", "--from", "yesterday"), "write 2026-11-20"),
+    ],
+    ids=lambda one: "-".join(one[:2]) if isinstance(one, tuple) else "",
+)  # fmt: skip
+def test_a_wrong_command_names_its_cure(
+    bridge: Bridge, redis_log: RedisLog, words: tuple[str, ...], told: str
+) -> None:
+    seen(redis_log, 7, 8)
+    code, out = bridge.here("risk", *words)
+    assert code != 0
+    assert told in " ".join(out.split())
+
+
+def test_references_may_be_stated_more_than_once(bridge: Bridge, redis_log: RedisLog) -> None:
+    seen(redis_log, 7)
+    for money in ("100", "200"):
+        code, out = bridge.here("risk", "reference", "set", "--terminal", "demo", "--day", money,
+                                "--reason", "seen", "--json")  # fmt: skip
+        assert code == 0, out
+    stream = Slot("demo", OPERATOR, 0).stream(Lane.CRITICAL)
+    stated = [decode(entry) for entry in redis_log.between(stream, count_max=10)]
+    assert [getattr(one, "day_reference", None) for one in stated] == [100.0, 200.0]

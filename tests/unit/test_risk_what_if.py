@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from events.log import SOURCE, Claim, Lane, Slot
 from events.memory_log import MemoryLog
 from events.rules import Account as RiskAccount
 from events.rules import Limit, Rules
-from tests.unit.risk_desk import LOGIN, START_MS, Desk, operation, position
+from tests.unit.risk_desk import LOGIN, START_MS, Desk, deal, operation, position
 
 NAMESPACE = "demo"
 
@@ -125,6 +126,36 @@ def test_it_is_equal_to_a_fresh_run_under_those_rules(
         (b.limit, b.event_time_ms, b.value, b.threshold, b.locked_until_ms) for b in acted
     ]
     assert found.warnings == len(wanted) - len(acted)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_it_is_equal_to_a_fresh_run_on_random_days(seed: int) -> None:
+    """Random walks over three resets, with deposits, closed trades and flat spells."""
+    random = Random(seed)
+    desk = Recorder(rules(random.choice([1.0, 4.0, 30.0]), confirm_s=1.0))
+    desk.tell(operation(1, START_MS - 86_400_000 * 9, 10_000))
+    desk.hold()
+    desk.look(10_000)
+    for number in range(60):
+        chance = random.random()
+        if chance < 0.1:
+            desk.hold(*[position(n + 1) for n in range(random.randrange(3))])
+        elif chance < 0.2:
+            amount = random.choice([-500.0, 500.0])
+            desk.tell(operation(100 + number, desk.now_ms, amount))
+            desk.balance += amount
+        elif chance < 0.3:
+            profit = float(random.randrange(-80, 60))
+            desk.tell(deal(100 + number, desk.now_ms, entry=1, type=1, profit=profit))
+            desk.balance += profit
+        desk.floating += random.gauss(0, 60)
+        desk.read(after_ms=random.choice([250, 250, 250, 5_000, 3_600_000 * 2]))
+    tried = rules(random.uniform(0.5, 8.0), confirm_s=random.choice([0.0, 1.0]))
+    wanted = [one for one in fresh_run(desk, tried) if one.level == "act"]
+    found = what_if(desk.log, NAMESPACE, tried)
+    assert [(t.at_ms, t.value, t.entries and len(t.entries)) for t in found.trips] == [
+        (b.event_time_ms, b.value, len(b.entries)) for b in wanted
+    ], f"seed {seed}"
 
 
 def test_only_the_time_asked_for_is_told_with_what_was_known_before() -> None:

@@ -251,6 +251,7 @@ REFUSED: list[tuple[str, str, int, str]] = [
      "the pack has no 'x'"),
     ("a goal that demands nothing", '[[goals]]\nname = "g"\nfigure = "profit"', 2, "has no level"),
     ("no TOML", "[account\ninitial_balance = 5", 1, "Expected"),
+    ("deeply nested", "account = " + "[" * 3_000 + "]" * 3_000, 1, "nested"),
     ("a key twice", "[account]\ninitial_balance = 5\ninitial_balance = 6", 3, "overwrite"),
 ]  # fmt: skip
 
@@ -282,10 +283,13 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("account:\n  reset_zone: Europe/Praha\n", 2, "is no time zone"),
         ("limits:\n  - name: a\n    figure: daily_loss\n    limit: 5\n    act: 6\n", 5, "too late"),
         ("account: [1, 2\n", 2, "expected"),
+        ("account: &a {initial_balance: 5}\nguard: *a\n", 1, "referred to twice"),
+        ("account: " + "[" * 3_000 + "\n", 1, "too deeply nested"),
         ("- a\n- b\n", 1, "is no table"),
         ("account: !!python/object/apply:os.system [echo]\n", 1, "account"),
     ],
-    ids=["a key twice", "zone", "act beyond the limit", "no YAML", "a list", "no code is run"],
+    ids=["a key twice", "zone", "act beyond the limit", "no YAML", "an anchor", "deep", "a list",
+         "no code is run"],
 )  # fmt: skip
 def test_yaml_problems_have_their_line_too(
     tmp_path: Path, text: str, line: int, reason: str

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from events.rules.figures import FIGURES, Direction, Subject, Unit
 from events.rules.files.lines import Path
-from events.rules.model import Action, Basis, Goal, Limit, Lock, Rules, Window
+from events.rules.model import TIMES_MAX, Action, Basis, Goal, Limit, Lock, Rules, Window
 from events.rules.resets import known_zone
 from events.rules.windows import Span, spans
 
@@ -33,6 +33,9 @@ def contradictions(rules: Rules) -> Iterator[Problem]:
     for index, window in enumerate(rules.windows):
         for key, reason in _window(window):
             yield ("windows", index, key), f"{reason} ({window.name})"
+    moments = sum(len(window.times) for window in rules.windows)
+    if moments > TIMES_MAX:
+        yield ("windows",), f"{moments} moments in all: leave past ones out, at most {TIMES_MAX}"
     yield from _guard(rules)
 
 

@@ -46,6 +46,8 @@ def located_toml(text: str) -> Located:
         where = _TOML_WHERE.search(str(error))
         line = int(where[1]) if where else len(text.splitlines())
         raise Unreadable(_TOML_WHERE.sub("", str(error)).strip(), line) from error
+    except RecursionError as error:
+        raise Unreadable("too deeply nested") from error
     return Located(content, _toml_lines(text))
 
 
@@ -124,8 +126,10 @@ def located_yaml(text: str) -> Located:
         raise Unreadable(str(error.problem or error.context or "no YAML"), line) from error
     except yaml.YAMLError as error:
         raise Unreadable(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise Unreadable("too deeply nested") from error
     lines: dict[Path, int] = {}
-    content = {} if root is None else _value(root, (), lines)
+    content = {} if root is None else _value(root, (), lines, set())
     if not isinstance(content, dict):
         raise Unreadable("the file is no table of keys", 1)
     return Located(content, lines)
@@ -141,10 +145,14 @@ _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
 """The core schema of YAML 1.2.2, without octals and infinities."""
 
 
-def _value(node: Any, path: Path, lines: dict[Path, int]) -> Any:
+def _value(node: Any, path: Path, lines: dict[Path, int], seen: set[int]) -> Any:
+    """The content of a node. Anchors are refused: a few lines of them can mean gigabytes."""
     line = node.start_mark.line + 1
     if len(path) > DEPTH_MAX:
         raise Unreadable("too deeply nested", line)
+    if id(node) in seen:
+        raise Unreadable("is referred to twice (*): write it out in each place", line)
+    seen.add(id(node))
     lines.setdefault(path, line)
     if node.id == "mapping":
         table: dict[str, Any] = {}
@@ -153,10 +161,11 @@ def _value(node: Any, path: Path, lines: dict[Path, int]) -> Any:
             if key in table:
                 raise Unreadable(f"{key} is there twice", key_line)
             lines[(*path, key)] = key_line
-            table[key] = _value(value_node, (*path, key), lines)
+            table[key] = _value(value_node, (*path, key), lines, seen)
         return table
     if node.id == "sequence":
-        return [_value(one, (*path, index), lines) for index, one in enumerate(node.value)]
+        rows = enumerate(node.value)
+        return [_value(one, (*path, index), lines, seen) for index, one in rows]
     if node.style is None:
         for pattern, convert in _PLAIN:
             if pattern.fullmatch(node.value):

@@ -18,8 +18,10 @@ QUIET_S = 3_600.0
 FLOOD_S = 600.0
 FLOOD_ALERTS_MAX = 30
 """Alerts below critical within FLOOD_S; what lasts is told later, what happened is counted."""
-OPEN_MAX = 500
-"""Things that may be open at once, below critical."""
+FLOOD_CRITICAL_MAX = 120
+"""The same of critical ones: nobody reads more."""
+OPEN_MAX, OPEN_CRITICAL_MAX = 500, 2_000
+"""Things that may be open at once before new ones are turned away, below critical and critical."""
 _OPEN = "open:"
 _FLOOD = "flood"
 
@@ -116,7 +118,8 @@ class Conditions:
         if item is not None:
             return item
         is_critical = finding.severity == SEVERITIES[-1]
-        if not is_critical and sum(key.startswith(_OPEN) for key in self._state) >= OPEN_MAX:
+        open_max = OPEN_CRITICAL_MAX if is_critical else OPEN_MAX
+        if sum(key.startswith(_OPEN) for key in self._state) >= open_max:
             self._flood(now_ms)["withheld"] += 1
             return None
         item = {
@@ -128,9 +131,11 @@ class Conditions:
         return item
 
     def _renew(self, item: dict[str, Any], finding: Finding) -> None:
-        repeat_s = REPEAT_S[finding.severity] if finding.repeat_s is None else finding.repeat_s
+        """As bad as it ever was: one that comes and goes is told no more often for that."""
+        severity = max(finding.severity, item["severity"], key=_rank)
+        repeat_s = REPEAT_S[severity] if finding.repeat_s is None else finding.repeat_s
         item |= {
-            "severity": finding.severity, "text": finding.text, "cure": finding.cure,
+            "severity": severity, "text": finding.text, "cure": finding.cure,
             "entries": list(finding.entries), "repeat_s": repeat_s, "until_ms": finding.until_ms,
         }  # fmt: skip
 
@@ -145,11 +150,13 @@ class Conditions:
         }  # fmt: skip
 
     def _let_through(self, item: dict[str, Any], now_ms: int) -> bool:
-        if item["severity"] == SEVERITIES[-1]:
-            return True
         flood = self._flood(now_ms)
-        if flood["told"] < FLOOD_ALERTS_MAX:
-            flood["told"] += 1
+        is_critical = item["severity"] == SEVERITIES[-1]
+        told, told_max = (
+            ("critical", FLOOD_CRITICAL_MAX) if is_critical else ("told", FLOOD_ALERTS_MAX)
+        )
+        if flood[told] < told_max:
+            flood[told] += 1
             return True
         if not item.get("withheld"):
             item["withheld"] = True
@@ -158,7 +165,7 @@ class Conditions:
 
     def _flood(self, now_ms: int) -> dict[str, Any]:
         flood: dict[str, Any] = self._state.setdefault(
-            _FLOOD, {"from_ms": now_ms, "told": 0, "withheld": 0}
+            _FLOOD, {"from_ms": now_ms, "told": 0, "critical": 0, "withheld": 0}
         )
         return flood
 
@@ -170,8 +177,9 @@ class Conditions:
         if flood["withheld"]:
             yield Alert(
                 event_time_ms=now_ms, severity="warning", topic="alerts", subject="flood",
-                text=f"{flood['withheld']} alerts were withheld: more than {FLOOD_ALERTS_MAX} in "
-                f"{FLOOD_S / 60:g} minutes. What of them lasts follows",
+                text=f"{flood['withheld']} alerts were withheld: more than {FLOOD_ALERTS_MAX} "
+                f"({FLOOD_CRITICAL_MAX} critical ones) in {FLOOD_S / 60:g} minutes. What of them "
+                "lasts follows",
                 cure="bridgectl status, bridgectl alerts list", count=flood["withheld"],
                 since_ms=flood["from_ms"],
             )  # fmt: skip

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from consumers.alerts import WatchHandler
 from consumers.alerts.conditions import (
     FLOOD_ALERTS_MAX,
+    FLOOD_CRITICAL_MAX,
     FLOOD_S,
+    OPEN_CRITICAL_MAX,
     OPEN_MAX,
     Conditions,
     Finding,
@@ -661,6 +663,29 @@ def test_what_is_open_is_bounded() -> None:
         list(conditions.lasts(Finding("t", str(number), "info", "x"), 1_000))
     assert sum(key.startswith("open:") for key in kept) == OPEN_MAX
     assert list(conditions.lasts(Finding("c", "1", "critical", "x"), 1_000))
+
+
+def test_even_what_is_critical_has_an_end() -> None:
+    kept: dict[str, Any] = {}
+    conditions = Conditions(kept)
+    said: list[Alert] = []
+    for number in range(OPEN_CRITICAL_MAX + 10):
+        said += conditions.happened(Finding("c", str(number), "critical", "x"), 1_000)
+    assert len(said) == FLOOD_CRITICAL_MAX
+    assert sum(key.startswith("open:") for key in kept) == OPEN_CRITICAL_MAX
+    later = list(conditions.pass_time(1_000 + int(FLOOD_S * 1000)))
+    assert later[0].subject == "flood"
+    assert len(later) == 1 + FLOOD_CRITICAL_MAX, "what was withheld follows"
+
+
+def test_what_comes_and_goes_between_bad_and_worse_is_told_no_more_often() -> None:
+    kept: dict[str, Any] = {}
+    conditions = Conditions(kept)
+    said: list[Alert] = []
+    for number in range(100):
+        severity: Any = "critical" if number % 2 else "warning"
+        said += conditions.lasts(Finding("t", "1", severity, "x"), 1_000 + number)
+    assert [one.severity for one in said] == ["warning", "critical"]
 
 
 def test_random_events_never_fail_and_nothing_ends_that_was_not_told() -> None:

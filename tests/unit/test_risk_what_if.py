@@ -128,7 +128,7 @@ def test_it_is_equal_to_a_fresh_run_under_those_rules(
     assert found.warnings == len(wanted) - len(acted)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2, 4, 5])
 def test_it_is_equal_to_a_fresh_run_on_random_days(seed: int) -> None:
     """Random walks over three resets, with deposits, closed trades and flat spells."""
     random = Random(seed)
@@ -148,11 +148,12 @@ def test_it_is_equal_to_a_fresh_run_on_random_days(seed: int) -> None:
             profit = float(random.randrange(-80, 60))
             desk.tell(deal(100 + number, desk.now_ms, entry=1, type=1, profit=profit))
             desk.balance += profit
-        desk.floating += random.gauss(0, 60)
+        desk.floating += random.gauss(0, 150)
         desk.read(after_ms=random.choice([250, 250, 250, 5_000, 3_600_000 * 2]))
-    tried = rules(random.uniform(0.5, 8.0), confirm_s=random.choice([0.0, 1.0]))
+    tried = rules(random.uniform(0.5, 5.0), confirm_s=random.choice([0.0, 1.0]))
     wanted = [one for one in fresh_run(desk, tried) if one.level == "act"]
     found = what_if(desk.log, NAMESPACE, tried)
+    assert wanted, f"seed {seed} shows nothing"
     assert [(t.at_ms, t.value, t.entries and len(t.entries)) for t in found.trips] == [
         (b.event_time_ms, b.value, len(b.entries)) for b in wanted
     ], f"seed {seed}"

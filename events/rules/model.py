@@ -11,7 +11,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from events.rules.figures import FIGURES, Figure, Subject, figure_key
 
@@ -185,6 +185,10 @@ class Moment(_Table):
     concerns: tuple[str, ...] = ()
 
 
+def _in_order(times: tuple[Moment, ...]) -> tuple[Moment, ...]:
+    return tuple(sorted(times, key=lambda one: one.at_ms))
+
+
 class Window(_Table):
     """Times at which trading is restricted: weekly, or around the moments of a calendar."""
 
@@ -198,7 +202,9 @@ class Window(_Table):
     until_day: Weekday | None = None
     file: Annotated[str, Field(max_length=512)] = ""
     """A calendar beside the rule file (CSV or TOML); its moments are put into `times`."""
-    times: Annotated[tuple[Moment, ...], Field(max_length=TIMES_MAX)] = ()
+    times: Annotated[
+        tuple[Moment, ...], Field(max_length=TIMES_MAX), AfterValidator(_in_order)
+    ] = ()
     before_minutes: Annotated[float, Field(ge=0, le=10_080)] = 0.0
     after_minutes: Annotated[float, Field(ge=0, le=10_080)] = 0.0
     symbols: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ def trading_day(now_ms: int, *, reset_time: str, reset_zone: str) -> TradingDay:
     return TradingDay(today.isoformat(), start, until)
 
 
+@lru_cache(maxsize=1024)
 def instant_ms(day: date, at: str, zone: str) -> int:
     """UTC of a wall-clock time `HH:MM` on a date in a zone."""
     return _instant_ms(day, time.fromisoformat(at), _zone(zone))

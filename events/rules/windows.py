@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
-from events.rules.model import Rules, Window
+from events.rules.model import Moment, Rules, Window
 from events.rules.resets import instant_ms, local_date
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -81,18 +82,22 @@ def windows_at(rules: Rules, now_ms: int) -> tuple[WindowNow, ...]:
 
 def spans(window: Window, from_ms: int, until_ms: int) -> tuple[Span, ...]:
     """Occurrences that touch a stretch of time, in order."""
-    every = (*_weekly(window, from_ms, until_ms), *_moments(window))
+    every = (*_weekly(window, from_ms, until_ms), *_moments(window, from_ms, until_ms))
     touching = [span for span in every if span.begin_ms < until_ms and span.until_ms > from_ms]
     return tuple(sorted(touching, key=lambda span: span.begin_ms))
 
 
-def _moments(window: Window) -> Iterator[Span]:
+def _moments(window: Window, from_ms: int, until_ms: int) -> Iterator[Span]:
+    """Those around a stretch of time; `times` are in order."""
     before = int(window.before_minutes * MINUTE_MS)
-    after = int(window.after_minutes * MINUTE_MS)
-    for one in window.times:
-        yield Span(
-            window.name, one.at_ms - before, one.at_ms + max(after, 1), one.name, one.concerns
-        )
+    after = max(int(window.after_minutes * MINUTE_MS), 1)
+    start = bisect_left(window.times, from_ms - after, key=_at)
+    for one in window.times[start : bisect_right(window.times, until_ms + before, key=_at)]:
+        yield Span(window.name, one.at_ms - before, one.at_ms + after, one.name, one.concerns)
+
+
+def _at(moment: Moment) -> int:
+    return moment.at_ms
 
 
 def _weekly(window: Window, from_ms: int, until_ms: int) -> Iterator[Span]:

@@ -547,3 +547,19 @@ def test_the_page_of_rules_shows_files_that_can_be_used_and_every_figure() -> No
     for model in (Account, Limit, GuardRules, Window):
         for field in model.model_fields:
             assert field in text or field == "times", field
+
+
+def test_a_calendar_in_any_order_is_found_at_every_moment() -> None:
+    """What a search among ordered moments finds is what looking at each of them finds."""
+    begin = ms("2026-06-15 00:00:00")
+    times = [{"at_ms": begin + 3_600_000 * (n * 7 % 100)} for n in range(100)]
+    window = Window.model_validate(
+        {"name": "w", "times": times, "before_minutes": 10, "after_minutes": 5}
+    )
+    rules = Rules(windows=(window,))
+    for minute in range(-20, 100 * 60 + 20):
+        at = begin + minute * 60_000
+        near = [
+            one.at_ms for one in window.times if one.at_ms - 600_000 <= at < one.at_ms + 300_000
+        ]
+        assert [one.begin_ms + 600_000 for one in windows_at(rules, at)] == near

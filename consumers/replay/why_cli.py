@@ -78,7 +78,11 @@ def _tell(found: Why, *, as_json: bool) -> None:
 def _tell_ticket(ticket: int, names: tuple[str, ...], settings: Settings, *, as_json: bool) -> None:
     with opened_log(settings) as bare, _connected(settings) as connection:
         log = whole_log(bare, settings)
-        archive = None if connection is None else _ticket_archive(connection, settings)
+        archive = (
+            None
+            if connection is None
+            else ticket_archive(connection, settings.postgres_url() or "")
+        )
         found = [
             one
             for name in sorted(names or log.namespaces())
@@ -95,12 +99,12 @@ def _tell_ticket(ticket: int, names: tuple[str, ...], settings: Settings, *, as_
         raise click.exceptions.Exit(1)
 
 
-def _ticket_archive(connection: Connection, settings: Settings) -> TicketArchive:
+def ticket_archive(connection: Connection, dsn: str) -> TicketArchive:
     """Entries of the database that name a ticket; what cannot be read there is told, once."""
 
     def look_up(namespace: str, ticket: int) -> list[Entry]:
         try:
-            with translated(settings.postgres_url() or ""):
+            with translated(dsn):
                 places = places_of_ticket(connection, namespace, ticket, rows_max=FOUND_MAX)
                 return [
                     entry

@@ -11,6 +11,7 @@ import pytest
 from consumers.analytics import AnalyticsHandler
 from consumers.replay.ticket import evidence
 from consumers.replay.verification import verify_task
+from consumers.replay.why_cli import ticket_archive
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import TaskRun
@@ -21,6 +22,7 @@ from events.accounting import SELL
 from events.analytics import Analytics, SpreadHour
 from events.codec import decode
 from events.log import SOURCE, Entry, Lane, Log, Slot
+from events.memory_log import MemoryLog
 from events.postgres import connect, read_newest
 from events.redis import RedisLog
 from events.settings import Settings, TerminalKind, TerminalSettings
@@ -196,6 +198,19 @@ def test_trades_come_from_the_database_as_from_the_log(
         rows = connection.execute("SELECT count(*), sum(net_profit) FROM trades").fetchone()
         open_rows = connection.execute("SELECT count(*) FROM trades_open").fetchone()
         hours = connection.execute("SELECT sum(trades) FROM analytics").fetchone()
+        some = next(one.trade for one in updates.values() if one.state == "closed")
+        forgetful = MemoryLog()
+        forgetful.open_namespace("demo", 1)
+        archive = ticket_archive(connection, postgres_url)
+        story = evidence(forgetful, "demo", some.deals[0], archive=archive)
+        nothing = evidence(forgetful, "demo", 424_242, archive=archive)
+    assert nothing is None
+    live = evidence(traded_log, "demo", some.deals[0])
+    assert live is not None
+    assert story is not None
+    told = {seen.entry for seen in live.entries if isinstance(seen.event, Deal | TradeUpdate)}
+    assert told <= {seen.entry for seen in story.entries}
+    assert story.archived == len(story.entries)
     assert {one.key: one for one in stored if isinstance(one, TradeUpdate)} == updates
     closed = [one.trade for one in updates.values() if one.state == "closed"]
     assert rows == (len(closed), pytest.approx(sum(trade.net_profit for trade in closed)))

@@ -14,6 +14,8 @@ the lane of group risk, or from the guard itself."""
 AGE_MAX_MS = 300_000
 """A command from the log that names no time of expiry expires so long after it was given."""
 REASON_CHARS_MAX = 500
+CLOSED = "the guard does not know its account yet"
+"""Begins every answer until it does; nothing may be opened then, and nothing can be closed."""
 
 
 class Answer(NamedTuple):

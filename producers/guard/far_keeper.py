@@ -17,9 +17,9 @@ from events.guarding import GuardState
 from events.log import Log, LogError
 from events.rules import Rules
 from events.rules.files import BadRules
-from producers.guard.commands import Answer, Via
+from producers.guard.commands import CLOSED, Answer, Via
 from producers.guard.journal import HeardRow, Journal
-from producers.guard.keeper import CLOSED, GuardKeeper
+from producers.guard.keeper import GuardKeeper
 from producers.guard.ways.far import FarGuard
 from producers.guard.ways.following import LogFollower
 from producers.guard.ways.rules_file import RulesSource

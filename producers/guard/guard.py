@@ -119,6 +119,9 @@ class Guard:
                 text=answer.text,
             )
         logger.warning("%s by %s: %s", command.verb, command.issued_by, answer.text)
+        if not answer.accepted and via in ("operator", "risk"):  # who gave it sees the log alone
+            text = f"{command.verb} {command.command_id} refused: {answer.text}"
+            self.voice.alert("warning", "command", text)
         self.say_state()
         self._wake.set()
         return answer

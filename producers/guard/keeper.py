@@ -20,7 +20,7 @@ from events.guarding import GuardState
 from events.log import Log, LogError
 from events.rules import Rules
 from producers.guard.closer import FlattenCloser
-from producers.guard.commands import Answer, Via
+from producers.guard.commands import CLOSED, Answer, Via
 from producers.guard.guard import Guard
 from producers.guard.journal import HeardRow, Journal
 from producers.guard.options import GuardOptions
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 LOGIN_WITHIN_S = 5.0
 LOGIN_AGAIN_S = 0.5
 LOCK_FILE = "lock"
-CLOSED = "the guard does not know its account yet"
 
 
 class GuardHeld(Exception):

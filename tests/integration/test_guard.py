@@ -188,3 +188,17 @@ def test_equity_that_stays_unknown_blocks_and_pages(tmp_path: Path) -> None:
         client.call("clear", "none")
         wait_until(lambda: guard_of(keeper).blocks.all() == ())
         assert any(a.topic == "blind" and a.resolved for a in told(keeper, Alert))
+
+
+def test_an_order_that_waited_for_a_new_host_is_refused_after_the_latch(tmp_path: Path) -> None:
+    with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
+        price = client.call("symbol_info_tick", SYMBOL).value.ask
+        client.restart("for the test")
+        wait_until(lambda: client.state().state != "up")
+        waiting = client.submit("order_send", market(price=price), priority=Priority.TRADE)
+        assert not waiting.done()
+        keeper.tell(command("halt"))
+        with pytest.raises(NotSent, match="halted"):
+            waiting.result(20)
+        wait_until(lambda: client.state().state == "up")
+        assert positions(client) == 0

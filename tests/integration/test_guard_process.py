@@ -18,13 +18,21 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from events.codec import decode
+from events.codec import decode, encode
 from events.guarding import FlattenEnded, FlattenStep
+from events.latch import Latch
 from events.log import Lane, Slot
+from events.memory_log import MemoryLog
 from events.redis import open_log
+from events.settings import Settings, TerminalKind, TerminalSettings
+from producers.guard.far_keeper import FarKeeper
 from producers.guard.journal import Journal
+from producers.guard.keeper import GuardKeeper
 from producers.guard.ways.asking import GuardLine, NoGuard
 from producers.guard.ways.far import FarGuard
+from producers.guard.ways.relay import GuardRelay
+from producers.guard.ways.rules_file import RulesSource
+from producers.spool.file import Spool
 from producers.terminals.client import HostClient, HostLimits, open_client
 from producers.terminals.interface import NotSent, Priority
 from producers.terminals.spec import TerminalSpec
@@ -286,3 +294,56 @@ def test_a_hung_terminal_does_not_keep_the_gate_open(tmp_path: Path) -> None:
             client.call("order_send", market(), priority=Priority.TRADE)
         assert time.monotonic() - begun < 10.0
         slow.cancel()
+
+
+def test_the_log_keeps_the_second_copy_of_a_far_latch(tmp_path: Path) -> None:
+    log = MemoryLog()
+    log.open_namespace(NAME)
+    latches = log.latches(NAME)
+    operator = Slot(NAME, "operator", 0)
+    serve = ["terminal", "serve", "--terminal", NAME, "--listen", "127.0.0.1:0", "--json"]
+    terminals_file(tmp_path)
+    with program(tmp_path, "redis://127.0.0.1:1/0", *serve) as server:
+        assert server.stdout is not None
+        facts = json.loads(server.stdout.readline())
+        spec = TerminalSpec(kind="remote", address=facts["listen"], token=SecretStr(facts["token"]))
+        rules = tmp_path / "rules.toml"
+        limit = 'name = "max"\nfigure = "equity"\nact = 5.0\naction = "flatten"\nhard = true\n'
+        rules.write_text(f"[[limits]]\n{limit}")
+        terminal = TerminalSettings(name=NAME, kind=TerminalKind.SIMULATED, rules_file=str(rules))
+        with open_client(spec, limits=replace(HostLimits(), call_s=20.0)) as client:
+            keeper = FarKeeper(
+                client, tmp_path / "bridge", make_near=_no_near, open_log=lambda: log,
+                namespace=NAME, rules=RulesSource(Settings(_env_file=None), terminal),
+            )  # fmt: skip
+            relay = GuardRelay(keeper, spool := Spool(tmp_path / "spool.sqlite"))
+            keeper.start()
+            relay.start()
+            try:
+                assert keeper.known.wait(30)
+                log.post(operator, encode(command("halt", arguments={"reason": "by the log"})))
+                wait_until(lambda: latches.read(LOGIN) is not None, what="the second copy")
+                log.post(operator, encode(resume(LOGIN)))
+                wait_until(lambda: latches.read(LOGIN) is None, what="both are cleared")
+                found = Latch(login=LOGIN, latch_id="x", reason="only in the log", by="b",
+                              since_ms=1)  # fmt: skip
+                latches.set(found)
+
+                def halted() -> bool:
+                    state = keeper.state()
+                    return state is not None and state.latched and state.reason == found.reason
+
+                wait_until(halted, what="the far guard latches too")
+                wait_until(lambda: any(
+                    one.entry.type == "rules.1"
+                    for one in spool.after(0, 0, count_max=999, bytes_max=1 << 30)
+                ), what="the bridge's rules hold there")  # fmt: skip
+            finally:
+                keeper.stop()
+                relay.stop()
+                keeper.close()
+                spool.close()
+
+
+def _no_near() -> GuardKeeper:
+    raise AssertionError("the server has a guard")

@@ -19,7 +19,7 @@ from events.guarding import GuardState, LatchChanged
 from events.latch import Latch, LatchStore
 from events.log import EntryId, LogError, Stream
 from events.rules import Rules
-from producers.guard.commands import Answer, Via
+from producers.guard.commands import CLOSED, Answer, Via
 from producers.guard.journal import HeardRow, Journal
 from producers.terminals.client import HostClient
 from producers.terminals.interface import Priority, TerminalLost
@@ -66,7 +66,10 @@ class FarGuard:
                 return Answer(False, f"the log's copy of the latch would remain: {error}")
         named = "link" if via == "socket" else via
         answer = self._call("guard_tell", command.model_dump_json(), named, timeout_s=TELL_S)
-        return Answer(*answer)
+        told = Answer(*answer)
+        if not told.accepted and told.text.startswith(CLOSED) and via != "socket":
+            raise FarAway(told.text)  # what the log says is not lost: it is told again
+        return told
 
     def hear(self, after_row: int, count_max: int = 500) -> list[HeardRow]:
         """Raises FarAway."""

@@ -207,6 +207,14 @@ def decide_close(retcode: int | None, error: tuple[int, str], attempt: int) -> D
     return found
 
 
+def decide_close_by(retcode: int | None, error: tuple[int, str], attempt: int) -> Decision:
+    """What follows from the answer to a close of two positions by each other, as `decide_close`.
+    That one of them is closed says nothing about the other: nothing was done."""
+    if retcode == mt5.TRADE_RETCODE_POSITION_CLOSED:
+        return Decision(Act.REREAD)
+    return decide_close(retcode, error, attempt)
+
+
 def decide_cancel(retcode: int | None, error: tuple[int, str], attempt: int) -> Decision:
     """What follows from the answer to the cancelling of a pending order, as `decide_close`.
 

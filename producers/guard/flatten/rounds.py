@@ -16,6 +16,7 @@ from producers.guard.flatten.decisions import (
     Decision,
     decide_cancel,
     decide_close,
+    decide_close_by,
 )
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.items import (
@@ -31,7 +32,7 @@ from producers.guard.flatten.items import (
     sum_deals,
 )
 from producers.guard.flatten.planning import Close, Plan, plan_round
-from producers.guard.flatten.requests import Answer, Quotes, Ready, RequestDesk, answer_of
+from producers.guard.flatten.requests import Answer, Kind, Quotes, Ready, RequestDesk, answer_of
 from producers.guard.flatten.telling import Teller
 from producers.guard.journal import IntentJournal
 from producers.terminals import constants as mt5
@@ -47,6 +48,9 @@ ROUND_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _OUTCOMES = {
     Act.CONFIRM: "done", Act.AWAIT: "unknown", Act.RECONCILE: "unknown", Act.PARK: "parked",
     Act.HUMAN: "refused",
+}  # fmt: skip
+_DECIDE: dict[Kind, Callable[[int | None, tuple[int, str], int], Decision]] = {
+    "cancel": decide_cancel, "close": decide_close, "close_by": decide_close_by,
 }  # fmt: skip
 _KEEP_CLOSE_BY = frozenset({Act.CONFIRM, Act.AWAIT, Act.RECONCILE, Act.PARK, Act.RECONNECT})
 
@@ -275,8 +279,7 @@ class Rounds:
         items = [item for item, _ in legs]
         code = answer.error[0] if answer.retcode is None else answer.retcode
         attempt = max((item.attempt(code) for item in items), default=1)
-        decide = decide_cancel if ready.kind == "cancel" else decide_close
-        decision = decide(answer.retcode, answer.error, attempt)
+        decision = _DECIDE[ready.kind](answer.retcode, answer.error, attempt)
         if decision.page:
             self.tell.page(f"{ready.kind} of {ready.ticket} {ready.symbol}: {decision.page}")
         lost = decision.act is Act.RECONNECT and answer.retcode is not None
@@ -354,7 +357,8 @@ class Rounds:
             self.book.prime(self.calls, {ready.symbol})
         if answer.retcode == mt5.TRADE_RETCODE_FIFO_CLOSE:
             self.fifo = True
-        if ready.kind == "close_by" and decision.act not in _KEEP_CLOSE_BY:
+        gone = answer.retcode == mt5.TRADE_RETCODE_POSITION_CLOSED
+        if ready.kind == "close_by" and decision.act not in _KEEP_CLOSE_BY and not gone:
             self._no_close_by.add(ready.symbol)
 
 

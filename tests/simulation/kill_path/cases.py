@@ -121,9 +121,10 @@ CASES: tuple[Case, ...] = (
     Case("prices fall by three percent meanwhile",
          at_request=(2, "price_jump", {"symbols": ["EURUSD"], "percent": -3.0}),
          closed_by_others=True),
-    Case("prices fall and the broker stops out", closed_by_others=True,
-         account={"balance": 4_000.0}, at_request=(
-             2, "price_jump", {"symbols": ["XAUUSD"], "percent": 1.4})),
+    Case("prices rise and the broker stops out", closed_by_others=True,
+         faults=(("slow", {"methods": ["order_send"], "seconds": 0.7}),),
+         account={"balance": 4_000.0},
+         at_request=(1, "price_jump", {"symbols": ["XAUUSD"], "percent": 1.4})),
     Case("a deposit arrives meanwhile", at_request=(2, "balance", {"amount": 1000.0})),
     Case("a far link, sixteen orders at once", options={"parallel_max": 16},
          terminal={"latency_ms": 20.0}),

@@ -25,6 +25,7 @@ from events.log import Lane, Slot
 from events.memory_log import MemoryLog
 from events.redis import open_log
 from events.settings import Settings, TerminalKind, TerminalSettings
+from producers.guard.desk.direct import send_directly
 from producers.guard.far_keeper import FarKeeper
 from producers.guard.journal import Journal
 from producers.guard.keeper import GuardKeeper
@@ -264,6 +265,17 @@ def test_a_far_guard_guards_without_the_link_and_is_told_over_it(tmp_path: Path)
             assert not far.tell(resume(), "risk").accepted, "a program does not resume"
             rows = far.hear(0)
             assert [row.type for row in rows if row.type == "latch.1"] == ["latch.1"]
+            # Somebody else, past the bridge that controls the terminal.
+            host, port = facts["listen"].split(":")
+            terminal = TerminalSettings(
+                name=NAME, kind=TerminalKind.REMOTE, host=host, port=int(port),
+                token=SecretStr(facts["token"]),
+            )  # fmt: skip
+            settings = Settings(_env_file=None, bridge_state_dir=tmp_path / "other")
+            outcome = send_directly(
+                settings, terminal, command("halt"), wait_s=30, tell=lambda _: None
+            )
+            assert (outcome.accepted, outcome.way) == (True, "direct")
             assert far.tell(command("flatten")).accepted
         # The link is cut; the guard goes on beside the terminal.
         line_folder = guard_folder(tmp_path)

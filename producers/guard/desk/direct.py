@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from events.decisions import Command
 from events.latch import Latch
@@ -16,9 +16,11 @@ from events.log import LogError
 from events.settings import Settings, TerminalSettings
 from producers.guard.assembly import GUARDED, keeper_of, log_opener
 from producers.guard.desk.sending import NobodyHeard, Outcome, Tell, watch_flatten
+from producers.guard.journal import Journal
 from producers.guard.keeper import GuardHeld, GuardKeeper
 from producers.guard.options import guard_folder
 from producers.guard.ways.asking import GuardLine, NoGuard
+from producers.guard.ways.far import FarGuard
 from producers.terminals.attach import Attachment
 from producers.terminals.client import HostClient, HostLimits, open_client
 from producers.terminals.configured import terminal_spec
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 HOLDER_ANSWER_S = 3.0
 """A guard that does not answer for so long is passed over."""
+FAR_FILE = "direct.journal"
 ACCOUNT_S = 60.0
 """How long the terminal may take to tell its account."""
 
@@ -41,6 +44,10 @@ def send_directly(
     if spec.kind not in GUARDED:
         raise NobodyHeard(f"nothing can be traded on a {spec.kind} terminal: nothing to stop")
     limits = HostLimits(call_s=settings.worker_timeout)
+    if spec.kind == "remote":
+        outcome = _send_to_far(settings, terminal, limits, command, wait_s=wait_s, tell=tell)
+        if outcome is not None:
+            return outcome
     with (
         _attached(spec, limits) as client,
         _keeping(settings, terminal, spec, client, tell=tell) as keeper,
@@ -64,6 +71,39 @@ def send_directly(
         return Outcome(
             command, terminal.name, "direct", answer.accepted, answer.text, guard.state(), ended
         )
+
+
+def _send_to_far(
+    settings: Settings,
+    terminal: TerminalSettings,
+    limits: HostLimits,
+    command: Command,
+    *,
+    wait_s: float,
+    tell: Tell,
+) -> Outcome | None:
+    """Tell the guard beside a served terminal, past whoever controls that terminal; None when
+    there is none. Raises NobodyHeard."""
+    spec = terminal_spec(terminal, observe=True)
+    folder = guard_folder(settings.state_dir, terminal.name)
+    with open_client(spec, limits=limits) as client, closing(Journal(folder / FAR_FILE)) as journal:
+        try:
+            client.wait_until_up(ACCOUNT_S)
+            if not client.state().facts.get("guard"):
+                return None
+            far = FarGuard(client, journal)
+            tell("by the link, to the guard beside the terminal")
+            row = far.newest_row()
+            answer = far.tell(command)
+            tell(answer.text)
+            ended = None
+            if command.verb == "flatten" and answer.accepted:
+                ended = watch_flatten(far.hear, row, wait_s=wait_s, tell=tell)
+            return Outcome(
+                command, terminal.name, "direct", answer.accepted, answer.text, far.state(), ended
+            )
+        except (TerminalLost, LogError) as error:
+            raise NobodyHeard(f"{error}; phone the broker's desk") from error
 
 
 @contextmanager

@@ -161,10 +161,7 @@ def check_ledger(terminal: SimulatedTerminal) -> None:
     assert ours == theirs
 
 
-@pytest.mark.parametrize("kind", ACCOUNTS)
-@settings(max_examples=12, deadline=None)
-@given(acts=st.lists(act, min_size=8, max_size=25))
-def test_the_deals_make_the_account_whatever_is_done(kind: str, acts: list[Any]) -> None:
+def make_the_account(kind: str, acts: list[Any]) -> None:
     terminal = opened(ACCOUNTS[kind])
     for what in acts:
         perform(terminal, what)
@@ -172,12 +169,8 @@ def test_the_deals_make_the_account_whatever_is_done(kind: str, acts: list[Any])
     check_ledger(terminal)
 
 
-@pytest.mark.parametrize("kind", ["netting", "hedging"])
-@settings(max_examples=8, deadline=None)
-@given(acts=st.lists(act, min_size=8, max_size=20), stops=st.sets(st.integers(0, 19)))
-def test_same_calls_same_bytes_whether_the_process_lived_or_died(
-    kind: str, acts: list[Any], stops: set[int]
-) -> None:
+def live_and_die(kind: str, acts: list[Any], stops: set[int]) -> None:
+    """One terminal lives through all acts, one dies before those that are named in `stops`."""
     with TemporaryDirectory() as folder:
         file = str(Path(folder) / "memory.jsonl")
         lived, died = opened(ACCOUNTS[kind]), opened(ACCOUNTS[kind], file)
@@ -190,3 +183,37 @@ def test_same_calls_same_bytes_whether_the_process_lived_or_died(
                     perform(died, offered)
             assert perform(lived, what) == perform(died, what)
         assert seen(lived) == seen(died)
+
+
+@pytest.mark.parametrize("kind", ACCOUNTS)
+@settings(max_examples=7, deadline=None)
+@given(acts=st.lists(act, min_size=8, max_size=25))
+def test_the_deals_make_the_account_whatever_is_done(kind: str, acts: list[Any]) -> None:
+    make_the_account(kind, acts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ACCOUNTS)
+@settings(max_examples=250, deadline=None)
+@given(acts=st.lists(act, min_size=20, max_size=60))
+def test_the_deals_make_the_account_over_long_streams(kind: str, acts: list[Any]) -> None:
+    make_the_account(kind, acts)
+
+
+@pytest.mark.parametrize("kind", ["netting", "hedging"])
+@settings(max_examples=5, deadline=None)
+@given(acts=st.lists(act, min_size=8, max_size=20), stops=st.sets(st.integers(0, 19)))
+def test_same_calls_same_bytes_whether_the_process_lived_or_died(
+    kind: str, acts: list[Any], stops: set[int]
+) -> None:
+    live_and_die(kind, acts, stops)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ACCOUNTS)
+@settings(max_examples=150, deadline=None)
+@given(acts=st.lists(act, min_size=20, max_size=60), stops=st.sets(st.integers(0, 59)))
+def test_same_calls_same_bytes_over_long_streams(
+    kind: str, acts: list[Any], stops: set[int]
+) -> None:
+    live_and_die(kind, acts, stops)

@@ -17,6 +17,8 @@ from producers.terminals.interface import Priority, Reply, TerminalClient, Termi
 
 READ_S = 2.0
 """Deadline of a read, from its beginning at the terminal."""
+HISTORY_S = 8.0
+"""The same for deals, which a terminal may have to fetch first."""
 READ_WAIT_S = 4.0
 """Until a read is given up whose host is away; whoever looks tells of it and looks again."""
 MONEY_DUST = 0.01
@@ -165,7 +167,7 @@ class AccountCalls:
         self.order_s = order_s
 
     def submit(self, method: str, *args: Any, **kwargs: Any) -> Future[Reply]:
-        timeout_s = self.order_s if method == "order_send" else READ_S
+        timeout_s = {"order_send": self.order_s, "history_deals_get": HISTORY_S}.get(method, READ_S)
         try:
             return self._client.submit(
                 method, *args, priority=Priority.EMERGENCY, timeout_s=timeout_s, **kwargs

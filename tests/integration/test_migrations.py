@@ -116,7 +116,8 @@ def test_every_view_can_be_read_when_nothing_is_stored(postgres_url: str) -> Non
         assert {"ticks", "candles", "accounts", "positions", "positions_open", "orders", "deals",
                 "instruments", "events", "marks", "trades", "price_data", "account_metrics",
                 "dead_entries", "risk_metrics", "exposure_by_currency", "limit_breaches",
-                "guard_events", "trades_open", "analytics", "spreads", "alerts"} <= set(views)  # fmt: skip
+                "risk_by_symbol", "guard_events", "trades_open", "analytics", "spreads",
+                "alerts"} <= set(views)  # fmt: skip
         for view in views:
             assert connection.execute(f"SELECT * FROM {view}").fetchall() == []
 

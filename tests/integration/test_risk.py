@@ -238,6 +238,7 @@ def rows(log: RedisLog, postgres_url: str) -> None:
 
         assert count("SELECT count(*) FROM risk_metrics WHERE equity > 0") > 10
         assert count("SELECT count(DISTINCT currency) FROM exposure_by_currency") >= 2
+        assert count("SELECT count(DISTINCT symbol) FROM risk_by_symbol WHERE exposure > 0") >= 1
         assert count("SELECT count(*) FROM limit_breaches WHERE \"limit\" = 'trailing'") >= 1
         assert count("SELECT count(*) FROM guard_events WHERE event = 'guard_state'") >= 1
         far = "SELECT count(*) FROM limit_breaches WHERE locked_until > now() + interval '9 days'"

@@ -368,6 +368,18 @@ def test_what_was_realised_is_the_sum_of_deals(rows: list[tuple[int, int, int]])
     assert len(counts["waiting"]["operations"]) == sum(kind == 2 for _, _, kind in rows)
 
 
+def test_what_is_remembered_of_deals_is_bounded() -> None:
+    ledger, counts = realised.new_ledger(), realised.new_counts()
+    for number in range(4_000):  # a deal per half hour: 83 days
+        realised.book_deal(ledger, counts, deal(number + 1, number * 1_800_000, position_id=number,
+                                                entry=number % 2, profit=1.0))  # fmt: skip
+    kept_days = realised.KEPT_MINUTES / 1_440
+    assert kept_days * 48 <= len(ledger["minutes"]) <= kept_days * 48 + 2 * realised.PRUNE_EVERY
+    assert len(ledger["tickets"]) == realised.TICKETS_MAX
+    assert len(ledger["open"]) <= realised.POSITIONS_MAX
+    assert realised.since(ledger["minutes"], 3_900 * 1_800_000) == pytest.approx(100.0)
+
+
 def test_a_reversal_closes_a_trade_and_a_partial_close_does_not() -> None:
     ledger, counts = realised.new_ledger(), realised.new_counts()
     book = [

@@ -21,6 +21,8 @@ IN, OUT, IN_OUT, OUT_BY = 0, 1, 2, 3
 MINUTE_MS = 60_000
 KEPT_MINUTES = 40 * 24 * 60
 """How far back sums reach: a month and some days."""
+PRUNE_EVERY = 256
+"""Old minutes are looked for when so many more were added."""
 TICKETS_MAX = 1_000
 POSITIONS_MAX = 2_000
 """Positions whose close nobody saw are forgotten, oldest first."""
@@ -70,10 +72,12 @@ def book_deal(ledger: dict[str, Any], counts: dict[str, Any], deal: Deal) -> boo
 
 def _add_minute(minutes: dict[int, float], time_ms: int, amount: float) -> None:
     minute = time_ms // MINUTE_MS
+    new = minute not in minutes
     minutes[minute] = minutes.get(minute, 0.0) + amount
-    newest = max(minutes)
-    for old in [one for one in minutes if one < newest - KEPT_MINUTES]:
-        del minutes[old]
+    if new and len(minutes) % PRUNE_EVERY == 0:
+        oldest = max(minutes) - KEPT_MINUTES
+        for old in [one for one in minutes if one < oldest]:
+            del minutes[old]
 
 
 def _charge(charged: dict[str, list[float]], deal: Deal) -> None:

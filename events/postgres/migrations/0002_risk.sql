@@ -34,6 +34,21 @@ FROM raw.events e
     JOIN raw.streams r ON r.id = e.stream_id JOIN raw.terminals m ON m.id = r.terminal_id
 WHERE e.type LIKE 'risk\_metrics.%';
 
+CREATE VIEW risk_by_symbol AS
+SELECT m.name AS terminal, e."time", (e.body ->> 'login')::bigint AS login, held.key AS symbol,
+       (held.value ->> 'lots')::double precision AS lots,
+       (held.value ->> 'lots_net')::double precision AS lots_net,
+       (held.value ->> 'exposure')::double precision AS exposure,
+       (held.value ->> 'floating')::double precision AS floating,
+       (held.value ->> 'risk_to_stop')::double precision AS risk_to_stop,
+       (held.value ->> 'cost_of_closing')::double precision AS cost_of_closing,
+       (held.value ->> 'spread_points')::double precision AS spread_points,
+       (held.value ->> 'tick_age_s')::double precision AS tick_age_s
+FROM raw.events e
+    CROSS JOIN LATERAL json_each(coalesce(e.body -> 'by_symbol', '{}'::json)) AS held
+    JOIN raw.streams r ON r.id = e.stream_id JOIN raw.terminals m ON m.id = r.terminal_id
+WHERE e.type LIKE 'risk\_metrics.%';
+
 CREATE VIEW limit_breaches AS
 SELECT m.name AS terminal, e."time", (e.body ->> 'login')::bigint AS login,
        e.body ->> 'limit' AS "limit", e.body ->> 'level' AS level, e.body ->> 'action' AS action,

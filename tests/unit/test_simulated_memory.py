@@ -215,10 +215,21 @@ def test_the_memory_of_another_account_is_refused(
 
 def test_a_file_that_is_no_memory_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "memory.jsonl"
-    file.write_text("symbol,lots\nEURUSD,1\n", encoding="utf-8")
-    with pytest.raises(MemoryDamaged, match="no JSON"):
-        terminal_of(file)
-    assert file.read_text(encoding="utf-8").startswith("symbol,lots")
+    for text in ("symbol,lots\nEURUSD,1\n", "a secret nobody may lose", '{"mine": 1}\nrest'):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(MemoryDamaged, match=r"no JSON|begin like one"):
+            terminal_of(file)
+        assert file.read_text(encoding="utf-8") == text
+
+
+def test_a_process_that_died_over_the_first_line_opened_no_account(tmp_path: Path) -> None:
+    file = tmp_path / "memory.jsonl"
+    terminal_of(file)
+    first = file.read_bytes()
+    for cut in (1, 12, len(first) - 1):
+        file.write_bytes(first[:cut])
+        assert buy(terminal_of(file)).retcode == mt5.TRADE_RETCODE_DONE
+        assert terminal_of(file).positions_total() == 1
 
 
 def test_what_cannot_be_kept_did_not_happen(

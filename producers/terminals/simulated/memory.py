@@ -23,6 +23,7 @@ else:
     import fcntl
 
 FORMAT = 1
+_BEGINNING = b'{"format":'
 LINE_BYTES_MAX = 64 << 20
 """A longer line is not one of ours."""
 DRIFT_MAX_MS = 60_000
@@ -80,14 +81,16 @@ class BrokerMemory:
         self._file.seek(self._read_bytes)
         raw = self._file.read(size - self._read_bytes)
         whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
-            self._file.truncate(self._read_bytes + whole)
         try:
             lines = [json.loads(line) for line in raw[:whole].splitlines()]
         except ValueError:
             raise self.damaged("a line is no JSON") from None
         if not all(isinstance(line, dict) for line in lines):
             raise self.damaged("a line is no transaction")
+        if not self._read_bytes and not raw.startswith(_BEGINNING[: len(raw)]):
+            raise self.damaged("it does not begin like one")  # nor may anything be cut off it
+        if whole < len(raw):
+            self._file.truncate(self._read_bytes + whole)
         self._read_bytes += whole
         return lines
 

@@ -37,7 +37,7 @@ from producers.terminals.client.order_gate import may_open
 logger = logging.getLogger(__name__)
 
 BLOCKS_FACT = "blocks"
-LASTING = frozenset({"command", "stale", "limit"})
+LASTING = frozenset({"command", "stale", "limit", "risk_halted"})
 """Causes of blocks that outlive the process, beside those of group risk (`risk:...`)."""
 CALL_THE_DESK = "phone the broker's desk"
 
@@ -79,6 +79,8 @@ class Guard:
             on_failure=self._failed,
         )
         self._telling = RLock()
+        self._unwritten: dict[str, tuple[bool, str]] = {}
+        """Answers to commands that the journal could not take."""
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
         self._stopping, self._wake = Signal(), Signal()
@@ -104,24 +106,17 @@ class Guard:
         return f"{self.options.terminal} takes no new trades, {why}"
 
     def tell(self, command: Command, via: Via = "socket") -> Answer:
-        """Obey a command once; the same id again gets the first answer. Raises LogError when it
-        cannot be written down (a latch holds even then)."""
+        """Obey a command once; the same id again gets the first answer."""
         with self._telling:
-            known = self.journal.command(command.command_id)
+            known = self._answered(command.command_id)
             if known is not None:
-                return Answer(*known, repeated=True)
+                return known
             answer = obey(self, command, via)
-            self.journal.take_command(
-                command.command_id,
-                verb=command.verb,
-                by=command.issued_by,
-                accepted=answer.accepted,
-                text=answer.text,
-            )
+            self._remember(command, answer)
         logger.warning("%s by %s: %s", command.verb, command.issued_by, answer.text)
         if not answer.accepted and via in ("operator", "risk"):  # who gave it sees the log alone
             text = f"{command.verb} {command.command_id} refused: {answer.text}"
-            self.voice.alert("warning", "command", text)
+            self.voice.alert("warning", "command", text, about=command.command_id)
         self.say_state()
         self._wake.set()
         return answer
@@ -307,7 +302,7 @@ class Guard:
                 detail="hard limit, seen by the guard itself",
             )
         )
-        self.voice.alert("critical", "limit_breach", reason)
+        self.voice.alert("critical", "limit_breach", reason, about=verdict.limit)
         self.say_state()
 
     def dead_man_tripped(self, reason: str, *, flatten: bool) -> None:
@@ -350,6 +345,28 @@ class Guard:
             "critical", "flatten", f"{what} failed: {error!r}",
             cure=f"look at the terminal, {CALL_THE_DESK}",
         )  # fmt: skip
+
+    def _answered(self, command_id: str) -> Answer | None:
+        """What was answered before, if anything."""
+        try:
+            known = self.journal.command(command_id) or self._unwritten.get(command_id)
+        except LogError as error:  # a disk that fails must not keep a halt from holding
+            self.voice.alert("critical", "guard", str(error))
+            known = self._unwritten.get(command_id)
+        return None if known is None else Answer(*known, repeated=True)
+
+    def _remember(self, command: Command, answer: Answer) -> None:
+        try:
+            self.journal.take_command(
+                command.command_id,
+                verb=command.verb,
+                by=command.issued_by,
+                accepted=answer.accepted,
+                text=answer.text,
+            )
+        except LogError as error:
+            self._unwritten[command.command_id] = (answer.accepted, answer.text)
+            self.voice.alert("critical", "guard", f"a command is not written down: {error}")
 
     def _keep_blocks(self) -> None:
         try:

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing
 from pathlib import Path
 from threading import Event as Signal
 from threading import Lock, Thread
@@ -21,6 +22,7 @@ from events.log import Log, LogError
 from events.rules import Rules
 from producers.guard.closer import FlattenCloser
 from producers.guard.commands import CLOSED, Answer, Via
+from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.guard import Guard
 from producers.guard.journal import HeardRow, Journal
 from producers.guard.options import GuardOptions
@@ -161,9 +163,14 @@ class GuardKeeper:
             self.guard.watch.heard_beat()
 
     def _login_before(self) -> int | None:
-        """The one account that was guarded here before."""
-        logins = [path.stem for path in self.options.folder.glob("*.sqlite")]
-        return int(logins[0]) if len(logins) == 1 and logins[0].isdecimal() else None
+        """The account that was left latched, or half closed: whatever the terminal shows now,
+        that one is guarded first."""
+        for path in sorted(self.options.folder.glob("*.sqlite")):
+            if path.stem.isdecimal():
+                with closing(Journal(path)) as journal:
+                    if journal.read(int(path.stem)) or journal.fact(FLATTEN_FACT):
+                        return int(path.stem)
+        return None
 
     def _find(self) -> None:
         """Ask the terminal for its account until it says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Literal
@@ -18,6 +19,8 @@ Severity = Literal["info", "warning", "critical"]
 LAST_RESORT_S = 5.0
 """With the log silent for so long, critical alerts are delivered directly."""
 TOPICS_MAX = 256
+REWORD_S = 60.0
+"""What lasts is told in other words no sooner."""
 
 
 class Voice:
@@ -31,12 +34,14 @@ class Voice:
         now_ms: Callable[[], int],
         log_silent_s: Callable[[], float],
         page: Callable[[Alert], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._journal, self._terminal, self._now_ms = journal, terminal, now_ms
         self._log_silent_s, self._page = log_silent_s, page
         self._lock = Lock()
-        self._holds: dict[str, tuple[Severity, str]] = {}
-        """Topic -> what was told of it and is not over."""
+        self._holds: dict[tuple[str, str], tuple[Severity, str, float]] = {}
+        """(topic, about) -> what was told of it when, and is not over."""
 
     def tell(self, *events: AnyEvent) -> None:
         """Into the journal; what it cannot take stands in the program log."""
@@ -45,21 +50,29 @@ class Voice:
         except LogError as error:
             logger.error("not told: %s", error)
 
-    def alert(self, severity: Severity, topic: str, text: str, *, cure: str = "") -> None:
-        """Tell a human, once while the same holds."""
+    def alert(
+        self, severity: Severity, topic: str, text: str, *, cure: str = "", about: str = ""
+    ) -> None:
+        """Tell a human, once while the same holds; other words for it only now and then. `about`
+        holds apart what shares a topic."""
+        now, key = self._monotonic(), (topic, about)
         with self._lock:
-            if self._holds.get(topic) == (severity, text):
+            was = self._holds.get(key)
+            same = was is not None and was[0] == severity
+            if was is not None and same and (was[1] == text or now - was[2] < REWORD_S):
                 return
-            if len(self._holds) < TOPICS_MAX:
-                self._holds[topic] = (severity, text)
+            if len(self._holds) < TOPICS_MAX or key in self._holds:
+                self._holds[key] = (severity, text, now)
         self._say(severity, topic, text, cure=cure)
 
     def resolve(self, topic: str, text: str) -> None:
         """What was told of a topic is over; nothing is said when nothing was told."""
         with self._lock:
-            if self._holds.pop(topic, None) is None:
-                return
-        self._say("info", topic, text, resolved=True)
+            keys = [key for key in self._holds if key[0] == topic]
+            for key in keys:
+                del self._holds[key]
+        if keys:
+            self._say("info", topic, text, resolved=True)
 
     def page(self, text: str, cure: str) -> None:
         """Past a dead log alone: the alert itself stands in the journal already."""

@@ -122,6 +122,7 @@ def test_a_stale_flatten_blocks_and_pages_but_closes_nothing(tmp_path: Path) -> 
         ]
 
 
+@pytest.mark.slow
 def test_a_command_for_another_account_is_refused(tmp_path: Path) -> None:
     with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
         answer = keeper.tell(command("flatten", login=LOGIN + 1))
@@ -176,6 +177,7 @@ def test_another_account_is_left_alone_and_blocks(tmp_path: Path) -> None:
             client.call("order_send", market())
 
 
+@pytest.mark.slow
 def test_equity_that_stays_unknown_blocks_and_pages(tmp_path: Path) -> None:
     rules = HARD | {"guard": {"unknown_equity_s": 0.5}}
     with hosted(spec_of()) as client, guarded(client, tmp_path, rules=rules) as keeper:

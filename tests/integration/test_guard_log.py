@@ -137,6 +137,7 @@ def test_the_dead_man_blocks_until_the_log_is_heard_again(tmp_path: Path) -> Non
         assert [a.resolved for a in told(keeper, Alert) if a.topic == "dead_man"] == [False, True]
 
 
+@pytest.mark.slow
 def test_the_dead_man_flattens_where_rules_say_so(tmp_path: Path) -> None:
     with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
         open_positions(client, 1)
@@ -147,6 +148,7 @@ def test_the_dead_man_flattens_where_rules_say_so(tmp_path: Path) -> None:
         assert latch_here(keeper)
 
 
+@pytest.mark.slow
 def test_a_heartbeat_file_keeps_the_dead_man_quiet(tmp_path: Path) -> None:
     with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
         guard, beat = guard_of(keeper), tmp_path / "heartbeat"
@@ -221,6 +223,7 @@ def test_rules_are_followed_and_broken_ones_refused(tmp_path: Path) -> None:
         assert Rules.model_validate(sets[-1].rules) == guard.watch.rules
 
 
+@pytest.mark.slow
 def test_commands_of_other_terminals_are_not_ours(tmp_path: Path) -> None:
     log = MemoryLog()
     for name in (NAMESPACE, "other"):

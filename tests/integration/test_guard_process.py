@@ -140,7 +140,7 @@ def test_killed_between_two_closes_the_next_one_goes_on_and_ends_flat(
 ) -> None:
     terminals_file(tmp_path, latency="native")
     with broker(tmp_path) as other:
-        open_positions(other, 8)
+        open_positions(other, 5)
     with program(tmp_path, redis_server.url, "produce", "--terminal", NAME) as first:
         wait_until(lambda: guard_is_up(tmp_path), timeout_s=PATIENCE_S, what="a guard")
         with GuardLine(guard_folder(tmp_path)) as line:
@@ -172,8 +172,8 @@ def test_killed_between_two_closes_the_next_one_goes_on_and_ends_flat(
     with broker(tmp_path) as other:
         assert positions(other) == 0
         deals = other.call("history_deals_get", 0, 2**40).value
-        assert sum(deal.entry == 0 and deal.symbol == SYMBOL for deal in deals) == 8
-        assert sum(deal.entry == 1 for deal in deals) == 8
+        assert sum(deal.entry == 0 and deal.symbol == SYMBOL for deal in deals) == 5
+        assert sum(deal.entry == 1 for deal in deals) == 5
 
 
 def test_direct_flattens_with_redis_and_producer_dead(tmp_path: Path) -> None:
@@ -197,6 +197,7 @@ def test_direct_flattens_with_redis_and_producer_dead(tmp_path: Path) -> None:
     assert "log's copy of the latch remains" in answer.stdout
 
 
+@pytest.mark.slow
 def test_direct_leaves_a_guard_that_answers_alone(tmp_path: Path) -> None:
     terminals_file(tmp_path)
     spec = spec_of(memory=str(tmp_path / "broker.memory"))
@@ -308,6 +309,7 @@ def test_a_hung_terminal_does_not_keep_the_gate_open(tmp_path: Path) -> None:
         slow.cancel()
 
 
+@pytest.mark.slow
 def test_the_log_keeps_the_second_copy_of_a_far_latch(tmp_path: Path) -> None:
     log = MemoryLog()
     log.open_namespace(NAME)

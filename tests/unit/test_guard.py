@@ -287,6 +287,22 @@ def test_an_alert_is_told_once_while_it_holds_and_when_it_is_over(journal: Journ
     assert [one.text for one in paged] == ["cannot read"], "past the log, which is silent"
 
 
+def test_what_lasts_is_not_told_in_ever_new_words(journal: Journal) -> None:
+    now = [0.0]
+    voice = Voice(
+        journal, terminal="t", now_ms=lambda: NOW_MS, log_silent_s=lambda: 0.0,
+        monotonic=lambda: now[0],
+    )  # fmt: skip
+    for number in range(50):
+        voice.alert("critical", "blind", f"trouble {number}")
+    voice.alert("critical", "limit_breach", "a", about="a")
+    voice.alert("critical", "limit_breach", "b", about="b")
+    now[0] = 61.0
+    voice.alert("critical", "blind", "still")
+    told = [decode_data(row.type, row.key, row.data) for row in journal.hear(0)]
+    assert [one.text for one in told if isinstance(one, Alert)] == ["trouble 0", "a", "b", "still"]
+
+
 def test_nothing_is_paged_past_a_log_that_answers(journal: Journal) -> None:
     paged: list[Alert] = []
     voice = Voice(

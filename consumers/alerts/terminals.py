@@ -79,7 +79,8 @@ class Terminals:
     def silence(self, event: Silence, now_ms: int) -> Iterator[Alert]:
         """A producer that says nothing any more."""
         if event.over:
-            yield from self._conditions.over("producer", event.name, now_ms)
+            text = f"the producer of {event.name} is back"
+            yield from self._conditions.over("producer", event.name, now_ms, text)
             return
         held = self._prices.positions
         severity: Severity = "warning" if held == 0 else "critical"

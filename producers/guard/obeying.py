@@ -38,7 +38,11 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
     if command.verb == "resume":
         return _resume(guard, command)
     if command.verb == "block":
-        guard.block(Block(_cause(command, via), reason, by, _until_ms(command)))
+        cause, until_ms = _cause(command, via), _until_ms(command)
+        if until_ms is not None and until_ms <= now_ms:
+            guard.unblock(cause)
+            return Answer(True, f"no longer blocked: {reason}")
+        guard.block(Block(cause, reason, by, until_ms))
         return Answer(True, "new trades are blocked")
     # What set a command of group risk off lies before it; virtual clocks do not tell.
     since_ms = guard.wall_ms()

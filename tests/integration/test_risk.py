@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from consumers.risk.deciding import Moment, block, unblock
 from events.codec import decode, encode
 from events.decisions import Command, RiskMetrics, RulesSet
 from events.guarding import FlattenEnded, FlattenStep, LatchChanged
@@ -22,6 +23,7 @@ from events.postgres import connect
 from events.redis import RedisLog
 from events.trading import Account
 from tests.golden import sample_model
+from tests.integration.guarding import guard_of, guarded, hosted, spec_of
 from tests.integration.persisting import drain
 from tests.integration.test_replay import Bridge
 from tests.servers import wait_until
@@ -289,3 +291,26 @@ def test_references_may_be_stated_more_than_once(bridge: Bridge, redis_log: Redi
     stream = Slot("demo", OPERATOR, 0).stream(Lane.CRITICAL)
     stated = [decode(entry) for entry in redis_log.between(stream, count_max=10)]
     assert [getattr(one, "day_reference", None) for one in stated] == [100.0, 200.0]
+
+
+def test_what_the_group_blocks_for_ends_each_by_its_cause(tmp_path: Path) -> None:
+    """The group's own commands, carried out by a real guard."""
+    with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
+        guard = guard_of(keeper)
+
+        def at(place: str) -> Moment:
+            return Moment(guard.now_ms(), guard.login, place)
+
+        def causes() -> set[str]:
+            return {block.cause for block in guard.blocks.all()}
+
+        for number, cause in enumerate(("references", "limit:volume")):
+            answer = guard.tell(block(cause, "why", at(f"begin{number}")), "risk")
+            assert answer.accepted, answer
+        assert causes() == {"risk:references", "risk:limit:volume"}
+        answer = guard.tell(unblock("references", "known", at("end")), "risk")
+        assert (answer.accepted, answer.text) == (True, "no longer blocked: known")
+        assert causes() == {"risk:limit:volume"}
+        guard.tell(block("window:news", "nfp", at("news"), until_ms=guard.now_ms() + 300), "risk")
+        assert "risk:window:news" in causes()
+        wait_until(lambda: causes() == {"risk:limit:volume"}, what="the window ends by itself")

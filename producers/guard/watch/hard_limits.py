@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from events.decisions import ReferenceSet
 from events.rules import (
     BalanceOperation,
+    Lock,
     Reading,
     References,
     Rules,
     Verdict,
+    Watched,
     advance,
     floors,
     judge,
+    look,
     with_set,
 )
 from producers.guard.journal import Journal
-from producers.guard.watch.figures import figures_of
-from producers.guard.watch.looking import Look
+from producers.guard.watch.looking import Look as TerminalLook
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,18 @@ REFERENCES_FACT, RULES_FACT = "references", "rules"
 KEEP_EVERY_S = 1.0
 """References are written down so often while they only creep; a crash in between loses less than
 the worst-case bound of the next start adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What hard limits make of one reading."""
+
+    acting: tuple[Verdict, ...]
+    """Confirmed: act on them now."""
+    reached: frozenset[str]
+    """Limits beyond act in this reading, confirmed or not."""
+    reread: bool
+    """Whether the account must be read again at once."""
 
 
 class HardLimits:
@@ -43,6 +58,8 @@ class HardLimits:
         self._references = _kept_references(journal)
         self._kept = self._references
         self._kept_at = 0.0
+        self._watched = Watched()
+        """How far limits are on their way; its references are not used."""
         self._identities: frozenset[int] | None = None
 
     @property
@@ -75,7 +92,7 @@ class HardLimits:
 
     def reading_of(
         self,
-        look: Look,
+        seen: TerminalLook,
         *,
         cost_of_closing: float,
         operations: Mapping[int, float],
@@ -83,10 +100,10 @@ class HardLimits:
     ) -> Reading:
         """A look in the words of the rules. `operations`: amount by deal ticket. `counts`: what
         is open from now on counts as seen."""
-        account = look.account
+        account = seen.account
         identities = (
-            frozenset(int(row.identifier) for row in look.positions)
-            if look.positions is not None
+            frozenset(int(row.identifier) for row in seen.positions)
+            if seen.positions is not None
             else None
         )
         opened = 0
@@ -94,26 +111,63 @@ class HardLimits:
             opened = len(identities - self._identities) if self._identities is not None else 0
             self._identities = identities if counts else self._identities
         return Reading(
-            time_ms=look.utc_ms,
+            time_ms=seen.utc_ms,
             login=self._login,
             equity=None if account is None else float(account.equity),
             balance=None if account is None else float(account.balance),
             credit=0.0 if account is None else float(account.credit),
             floating=None if account is None else float(account.profit),
             margin=None if account is None else float(account.margin),
-            positions=None if look.positions is None else len(look.positions),
+            positions=None if seen.positions is None else len(seen.positions),
             cost_of_closing=cost_of_closing,
             operations=tuple(
-                BalanceOperation(ticket, look.utc_ms, amount)
+                BalanceOperation(ticket, seen.utc_ms, amount)
                 for ticket, amount in operations.items()
             ),
             opened=opened,
-            connected=look.connected,
+            connected=seen.connected,
         )
 
     def take(self, reading: Reading, *, now: float) -> None:
-        """Move the references on by a usable reading; writes them down now and then."""
+        """Move the references on by a reading, without judging it."""
         self._references = advance(self._references, reading, self.rules)
+        self._keep_sometimes(now)
+
+    def judge(
+        self, reading: Reading, figures: Mapping[str, float | None], *, now_ms: int, now: float
+    ) -> Found:
+        """Move the references on, and judge the hard limits as `events.rules.look` does: one
+        reading asks for another, a bad one neither trips them nor hides a breach, and what was
+        seen is remembered from look to look."""
+        watched = self._watched.model_copy(update={"references": self._references or References()})
+        found = look(
+            watched, self._alone(), reading, login=self._login, now_ms=now_ms, figures=figures
+        )
+        self._watched, self._references = found.watched, found.watched.references
+        self._keep_sometimes(now)
+        acts = {one.limit for one in found.decisions if one.kind == "act"}
+        verdicts = judge(self.rules, found.watched.references, found.figures, now_ms=now_ms)
+        return Found(
+            acting=tuple(one for one in verdicts if one.limit in acts),
+            reached=frozenset(one.limit for one in found.verdicts if one.level == "act"),
+            reread=any(one.kind == "reread" for one in found.decisions),
+        )
+
+    def forget(self) -> None:
+        """A human resumed, or a lock ended: limits act anew."""
+        self._watched = self._watched.model_copy(update={"trips": self._watched.trips.released()})
+
+    def _alone(self) -> Rules:
+        """The hard limits, without locks: what was closed may have to be closed again."""
+        hard = (one for one in self.rules.limits if one.hard)
+        return self.rules.model_copy(
+            update={
+                "limits": tuple(one.model_copy(update={"lock": Lock.NONE}) for one in hard),
+                "windows": (),
+            }
+        )
+
+    def _keep_sometimes(self, now: float) -> None:
         if self._references != self._kept and now - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = now
             self.keep()
@@ -123,14 +177,6 @@ class HardLimits:
         if self._references is not None and self._references.since_ms:
             self._journal.set_facts({REFERENCES_FACT: self._references.model_dump(mode="json")})
             self._kept = self._references
-
-    def reached(self, look: Look, *, cost_of_closing: float) -> tuple[Verdict, ...]:
-        """Hard limits that act now, as far as the guard knows their figures."""
-        if look.account is None or self.references is None:
-            return ()
-        figures = figures_of(look, cost_of_closing=cost_of_closing)
-        verdicts = judge(self.rules, self.references, figures, now_ms=look.utc_ms)
-        return tuple(one for one in verdicts if one.hard and one.level == "act")
 
 
 def _kept_rules(journal: Journal) -> Rules:

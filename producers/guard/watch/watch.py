@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from events.decisions import ReferenceSet
 from events.guarding import GuardState
 from events.latch import Latch
-from events.rules import Reading, Rules, Verdict, check_reading
+from events.rules import Reading, Rules, Verdict
 from producers.guard.voice import Voice
 from producers.guard.watch.blocks import Block
 from producers.guard.watch.costs import ClosingCosts
 from producers.guard.watch.dead_man import DeadMan
+from producers.guard.watch.figures import figures_of
 from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.looking import Look, look_at, operations_since
 from producers.terminals import constants as mt5
@@ -74,8 +75,8 @@ class Watch:
         self._trouble = "no look yet"
         self._wrong_account = False
         self._balance: float | None = None
-        self._trusted: Reading | None = None
-        """The newest reading that does not contradict itself."""
+        self._doubt_at: float | None = None
+        """Since when a hard limit is seen reached and not confirmed."""
         self._acting: set[str] = set()
         self.pause_s = poll_s
 
@@ -104,6 +105,7 @@ class Watch:
         if self._sound(look):
             self._known_at = self._monotonic()
             self._last, self._trouble = look, ""
+        if not self._wrong_account:
             self._follow(look, judge=not closing, latched=latched)
         self._mind_blindness()
         self._mind_silence()
@@ -128,12 +130,13 @@ class Watch:
 
     def _sound(self, look: Look) -> bool:
         """Whether a look is of the right account, and of numbers an account can have."""
+        if look.account is not None:
+            self._wrong_account = look.login != self.login
+        if look.account is not None and self._wrong_account:
+            self._trouble = f"the terminal is logged in to {look.login}, not to {self.login}"
+            return False
         if look.account is None or look.positions is None:
             self._trouble = look.trouble or "the account is unknown"
-            return False
-        self._wrong_account = look.login != self.login
-        if self._wrong_account:
-            self._trouble = f"the terminal is logged in to {look.login}, not to {self.login}"
             return False
         reading = self.hard.reading_of(look, cost_of_closing=0.0, operations={}, counts=False)
         if not reading.usable:
@@ -141,59 +144,66 @@ class Watch:
         return reading.usable
 
     def _follow(self, look: Look, *, judge: bool, latched: bool) -> None:
-        cost = self._costs.of(look.positions or (), self.rules.costs)
-        reading = self.hard.reading_of(
-            look, cost_of_closing=cost, operations=self._operations(look)
-        )
-        check = check_reading(
-            reading, guard=self.rules.guard, login=self.login, now_ms=look.utc_ms,
-            previous=self._trusted,
-        )  # fmt: skip
-        if not check.reading.suspect:
-            self._trusted = check.reading
-        self.hard.take(check.reading, now=self._monotonic())
-        if not judge:
-            return
-        seen_at = self._monotonic()
-        reached = self.hard.reached(look, cost_of_closing=cost)
-        names = {verdict.limit for verdict in reached}
-        if not latched:
-            self._acting &= names
-        fresh = [verdict for verdict in reached if verdict.limit not in self._acting]
-        if fresh:
-            self._confirm(fresh, seen_at)
+        """References are moved on and hard limits judged; where these doubt what they see, the
+        account is read once more at once, and a read that says nothing is repeated."""
+        for left in range(REREADS_MAX, -1, -1):
+            cost = self._costs.of(look.positions or (), self.rules.costs)
+            reading = self._reading(look, cost)
+            now, now_ms = self._monotonic(), look.utc_ms or int(self._wall() * 1000)
+            if not judge:
+                self.hard.take(reading, now=now)
+                return
+            figures = figures_of(look, cost_of_closing=cost)
+            found = self.hard.judge(reading, figures, now_ms=now_ms, now=now)
+            if not latched and reading.usable:
+                self._acting &= found.reached
+            for verdict in found.acting:
+                self._act(verdict, now)
+            if not found.reread:
+                self._doubt_at = None
+                return
+            self._doubt_at = now if self._doubt_at is None else self._doubt_at
+            if left:
+                look = self._look_again()
+                if self._wrong_account:
+                    return
+        self._known_at = min(self._known_at, now - ESCALATE_S)  # the next turn is urgent
 
-    def _confirm(self, verdicts: Sequence[Verdict], seen_at: float) -> None:
-        """Hard limits: read once more at once, then act; a read that says nothing is repeated."""
-        since_ms = int(self._wall() * 1000)
-        for _ in range(REREADS_MAX):
-            again = look_at(
-                self._client,
-                priority=Priority.EMERGENCY,
-                within_s=EMERGENCY_LOOK_S,
-                timeout_s=EMERGENCY_LOOK_S,
-            )
-            if self._sound(again):
-                break
-        else:
-            self._known_at = min(self._known_at, seen_at - ESCALATE_S)  # the next turn is urgent
+    def _look_again(self) -> Look:
+        look = look_at(
+            self._client,
+            priority=Priority.EMERGENCY,
+            within_s=EMERGENCY_LOOK_S,
+            timeout_s=EMERGENCY_LOOK_S,
+        )
+        if self._sound(look):
+            self._known_at = self._monotonic()
+            self._last, self._trouble = look, ""
+        return look
+
+    def _act(self, verdict: Verdict, now: float) -> None:
+        if verdict.limit in self._acting:
             return
-        cost = self._costs.of(again.positions or (), self.rules.costs)
-        still = {one.limit: one for one in self.hard.reached(again, cost_of_closing=cost)}
-        self._last = again
-        for verdict in verdicts:
-            if verdict.limit in still:
-                self._acting.add(verdict.limit)
-                delay_ms = int((self._monotonic() - seen_at) * 1000)
-                self.hard.keep()
-                self.owner.breached(still[verdict.limit], since_ms=since_ms, delay_ms=delay_ms)
+        self._acting.add(verdict.limit)
+        delay_ms = int((now - (now if self._doubt_at is None else self._doubt_at)) * 1000)
+        self.hard.keep()
+        since_ms = int(self._wall() * 1000) - delay_ms
+        self.owner.breached(verdict, since_ms=since_ms, delay_ms=delay_ms)
+
+    def _reading(self, look: Look, cost: float) -> Reading:
+        """A look in the words of the rules."""
+        operations = {} if look.account is None else self._operations(look)
+        return self.hard.reading_of(look, cost_of_closing=cost, operations=operations)
 
     def _operations(self, look: Look) -> Mapping[int, float]:
-        """Deposits and the like, asked for when the balance moved."""
+        """Deposits and the like, asked for when the balance moved, and as long as nothing explains
+        why it did: what looks like a loss may be a withdrawal."""
         balance = float(look.account.balance)
-        if balance == self._balance:
+        references = self.hard.references
+        held = references is not None and references.held_since_ms is not None
+        if balance == self._balance and not held:
             return {}
-        known = set(self.hard.references.tickets) if self.hard.references else set()
+        known = set(references.tickets) if references else set()
         found = operations_since(
             self._client, known, utc_ms=look.utc_ms, within_s=self._look_within_s
         )
@@ -324,3 +334,4 @@ class Watch:
     def forget_breaches(self) -> None:
         """A human resumed, or a lock ended: limits act anew."""
         self._acting.clear()
+        self.hard.forget()

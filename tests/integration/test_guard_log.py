@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from events.alerts import Alert
 from events.codec import encode
 from events.decisions import ReferenceSet, RulesSet
 from events.guarding import FlattenEnded
-from events.log import LogUnavailable, NewEntry, Slot
+from events.log import Lane, LogUnavailable, NewEntry, Slot
 from events.memory_log import MemoryLog
 from events.redis import open_log
 from events.rules import Rules
 from events.settings import Settings, TerminalKind, TerminalSettings
+from events.views.guard import guard_lines
+from events.views.state import collect
+from producers.guard.desk.sending import NobodyHeard, send
 from producers.guard.ways.relay import GuardRelay
 from producers.guard.ways.rules_file import RulesSource
 from producers.spool.file import Spool
@@ -251,3 +256,51 @@ def test_an_old_halt_in_a_log_never_read_is_no_news(tmp_path: Path) -> None:
             log.post(OPERATOR, encode(command("block", arguments={"reason": "seen"})))
             wait_until(lambda: bool(guard_of(keeper).blocks.all()))
             assert not latch_here(keeper)
+
+
+def test_without_a_socket_commands_go_by_the_log(redis_server: RedisServer, tmp_path: Path) -> None:
+    log = open_log(redis_server.url)
+    log.open_namespace(NAMESPACE)
+    claim = log.claim(Slot(NAMESPACE, "source", 0), "test", alive_within_s=0)
+    settings = Settings(_env_file=None, bridge_state_dir=tmp_path / "elsewhere",
+                        REDIS_URL=SecretStr(redis_server.url))  # fmt: skip
+    terminal = TerminalSettings(name=NAMESPACE, kind=TerminalKind.SIMULATED)
+    opening = lambda: open_log(redis_server.url)  # noqa: E731 - a connection of the guard's own
+    lines: list[str] = []
+    with (
+        hosted(spec_of()) as client,
+        guarded(client, tmp_path, open_log=opening) as keeper,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        open_positions(client, 1)
+        sent = pool.submit(
+            send, settings, terminal, command("flatten"), wait_s=30, tell=lines.append
+        )
+        row = [0]
+
+        def relayed() -> bool:
+            for one in keeper.hear(row[0]):
+                last = one.data if one.keep_last else None
+                log.append(claim, [NewEntry(Lane(one.lane), one.type, one.key, one.data, "", last)])
+                row[0] = one.row
+            return sent.done()
+
+        wait_until(relayed, timeout_s=30)
+        outcome = sent.result()
+        assert (outcome.way, outcome.good) == ("log", True)
+        assert "FLAT" in lines[-1]
+        assert positions(client) == 0
+        [shown] = collect(log)
+        assert shown.latch is not None
+        text = [" ".join(line) for line in guard_lines(shown)]
+        assert text[0].startswith("HALTED flatten (by test), until bridgectl resume")
+        assert any(line.startswith("flatten FLAT") for line in text)
+    log.close()
+
+
+def test_a_command_that_nobody_can_hear_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, bridge_state_dir=tmp_path,
+                        REDIS_URL=SecretStr("redis://127.0.0.1:1/0"))  # fmt: skip
+    terminal = TerminalSettings(name=NAMESPACE, kind=TerminalKind.SIMULATED)
+    with pytest.raises(NobodyHeard, match=f"flatten --terminal {NAMESPACE} --direct"):
+        send(settings, terminal, command("flatten"), wait_s=1, tell=lambda _: None)

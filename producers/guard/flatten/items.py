@@ -99,8 +99,11 @@ class Item:
     def outcome(self) -> TicketOutcome:
         """As a flatten reports it."""
         told: Literal["closed", "cancelled", "parked", "refused", "unknown"]
-        if self.sent is not None or self.status == "open":
-            told = "unknown" if self.sent is not None or not self.others else "refused"
+        if self.sent is not None:
+            told = "unknown"
+        elif self.status == "open":
+            answered = self.retcode is not None
+            told = "refused" if answered or self.others else "unknown"
         else:
             told = self.status
         if told == "closed" and not self.explained and self.kind == "position":

@@ -156,7 +156,7 @@ def _command(verb: str, terminal: TerminalSettings, **arguments: Any) -> Command
             "event_time_ms": now_ms,
             "command_id": f"{verb}-{secrets.token_hex(8)}",
             "verb": verb,
-            "issued_by": f"{getpass.getuser()}@{platform.node()}",
+            "issued_by": f"{_user()}@{platform.node()}",
             "expires_ms": now_ms + int(EXPIRES_S * 1000),
             "arguments": arguments,
             "login": terminal.login,
@@ -209,3 +209,11 @@ def _ask(question: str) -> None:
         raise click.UsageError("nobody is there to ask: add --yes")
     if not click.confirm(question):
         raise click.Abort
+
+
+def _user() -> str:
+    """Who gives the command, as the system knows them; a container may not."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "somebody"

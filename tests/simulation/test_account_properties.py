@@ -193,6 +193,7 @@ def test_the_deals_make_the_account_whatever_is_done(kind: str, acts: list[Any])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ACCOUNTS)
 @settings(max_examples=250, deadline=None)
 @given(acts=st.lists(act, min_size=20, max_size=60))
@@ -210,6 +211,7 @@ def test_same_calls_same_bytes_whether_the_process_lived_or_died(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ACCOUNTS)
 @settings(max_examples=150, deadline=None)
 @given(acts=st.lists(act, min_size=20, max_size=60), stops=st.sets(st.integers(0, 59)))

@@ -36,7 +36,7 @@ def events_of(decision: Decision, rules: Rules, at: Moment) -> Iterator[AnyEvent
     elif decision.kind == "cleared":
         limit = next((one for one in rules.limits if one.name == decision.limit), None)
         if limit is not None and limit.action == Action.BLOCK:
-            yield unblock(f"limit:{limit.name}", decision.detail, at)
+            yield unblock(_cause(limit, decision.key), decision.detail, at)
     elif decision.kind == "unknown":
         yield breach_of(decision, at)
         yield block(EQUITY_UNKNOWN, f"equity is unknown: {decision.detail}", at)
@@ -65,7 +65,7 @@ def breach_of(decision: Decision, at: Moment) -> LimitBreach:
 
 def reduce_again(limit: Limit, decision_key: str, at: Moment) -> Command:
     """The next step of a reduction that closes one position after the other."""
-    return _command("reduce", f"limit:{limit.name}", f"{limit.name} is still reached", at,
+    return _command("reduce", _cause(limit, decision_key), f"{limit.name} is still reached", at,
                     **_scope(limit, decision_key), **_how(limit), breach=limit.name)  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def flatten_ahead(cause: str, reason: str, at: Moment, *, until_ms: int,
 def _asked(decision: Decision, limit: Limit, at: Moment) -> Iterator[Command]:
     value = f"{decision.value:.2f}" if decision.value is not None else "unknown"
     reason = f"{limit.name}: {decision.key} is {value}, limit {decision.threshold:.2f}"
-    cause, until_ms = f"limit:{limit.name}", decision.locked_until_ms
+    cause, until_ms = _cause(limit, decision.key), decision.locked_until_ms
     if limit.action == Action.BLOCK:
         yield block(cause, reason, at, until_ms=until_ms, breach=limit.name)
     elif limit.action == Action.REDUCE:
@@ -101,6 +101,12 @@ def _asked(decision: Decision, limit: Limit, at: Moment) -> Iterator[Command]:
             "flatten", cause, reason, at, **_scope(limit, decision.key), breach=limit.name,
             lock=decision.lock.value, until_ms=until_ms,
         )  # fmt: skip
+
+
+def _cause(limit: Limit, key: str) -> str:
+    """Each subject of a limit begins and ends by itself."""
+    subject = key.partition(":")[2]
+    return f"limit:{limit.name}:{subject}" if subject else f"limit:{limit.name}"
 
 
 def _scope(limit: Limit, key: str) -> dict[str, Any]:
@@ -117,9 +123,12 @@ def _how(limit: Limit) -> dict[str, Any]:
 
 def _command(verb: Verb, cause: str, reason: str, at: Moment, **arguments: Any) -> Command:
     given = {name: value for name, value in arguments.items() if value is not None}
+    # What one entry asks for twice (of two symbols, or an end and a new beginning) is two commands:
+    # a guard obeys each id once.
+    about = "/".join(str(given[name]) for name in ("symbol", "magic", "until_ms") if name in given)
     return Command(
         event_time_ms=at.now_ms,
-        command_id=f"risk/{at.login}/{verb}/{cause}/{at.place}",
+        command_id=f"risk/{at.login}/{verb}/{cause}/{about or '-'}/{at.place}",
         verb=verb,
         issued_by=ISSUED_BY,
         expires_ms=at.now_ms + COMMAND_LIFE_MS,

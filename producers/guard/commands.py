@@ -94,6 +94,16 @@ def scope_of(command: Command) -> str:
     return f"symbol={symbol}" if symbol else "account"
 
 
+def until_of(command: Command) -> int | None:
+    """When what is asked for ends by itself (UTC, ms). None, and so for whatever is no number: a
+    human ends it."""
+    until_ms = command.arguments.get("until_ms")
+    try:
+        return None if until_ms is None else int(until_ms)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def reason_of(command: Command) -> str:
     """Its reason, bounded, else the limit it names, else its verb."""
     given = command.arguments.get("reason") or command.arguments.get("breach") or command.verb

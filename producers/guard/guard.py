@@ -30,15 +30,17 @@ from producers.guard.latching import Latching, StillLatched
 from producers.guard.obeying import OF_RISK, obey
 from producers.guard.options import GuardOptions
 from producers.guard.voice import Voice
-from producers.guard.watch.blocks import Block, Blocks
+from producers.guard.watch.blocks import MORE, Block, Blocks
 from producers.guard.watch.watch import Watch
 from producers.terminals.client.order_gate import may_open
 
 logger = logging.getLogger(__name__)
 
 BLOCKS_FACT = "blocks"
-LASTING = frozenset({"command", "stale", "limit", "risk_halted"})
-"""Causes of blocks that outlive the process, beside those of group risk (`risk:...`)."""
+OF_LIMIT = "limit:"
+LASTING = frozenset({"command", "stale", "limit", MORE, "risk_halted"})
+"""Causes of blocks that outlive the process, beside those of group risk (`risk:...`) and those of
+hard limits (`limit:...`)."""
 CALL_THE_DESK = "phone the broker's desk"
 
 
@@ -279,7 +281,8 @@ class Guard:
             self.latch(reason, "guard", lock=verdict.lock, until_ms=verdict.locked_until_ms)
             self.jobs.add(Job(self.watch.scope_of(verdict), reason, "guard", since_ms))
         elif verdict.action != "alert":
-            self.block(Block("limit", reason, "guard", verdict.locked_until_ms))
+            cause = f"{OF_LIMIT}{verdict.limit}:{verdict.key.partition(':')[2]}".rstrip(":")
+            self.block(Block(cause, reason, "guard", verdict.locked_until_ms))
         if verdict.action == "reduce":
             command = reduction_of(
                 self.watch.rules.limit(verdict.limit), verdict, login=self.login, now_ms=since_ms
@@ -384,4 +387,4 @@ def _shape(state: GuardState) -> tuple[Any, ...]:
 
 def _lasts(cause: str) -> bool:
     """Whether blocks of this cause outlive the process."""
-    return cause in LASTING or cause.startswith(OF_RISK)
+    return cause in LASTING or cause.startswith((OF_RISK, OF_LIMIT))

@@ -14,7 +14,8 @@ from events.guarding import FlattenEnded
 
 logger = logging.getLogger(__name__)
 
-JOBS_WAITING_MAX = 16
+JOBS_WAITING_MAX = 512
+"""Closing symbol by symbol ahead of a window asks for one job each."""
 STOP_JOIN_S = 30.0
 TEND_S = 1.0
 """Between two sweeps of what was closed."""
@@ -32,13 +33,14 @@ class Job(NamedTuple):
     reduce: Command | None = None
 
     def covers(self, other: Job) -> bool:
-        """Whether the other one would find nothing left to do."""
+        """Whether the other one would find nothing left to do. What an earlier process left
+        (`scope` empty: the journal knows) covers nothing: it may be about one symbol."""
         same = self.scope == other.scope or self.scope == "account"
         return same and self.reduce is None
 
 
-GOING_ON = Job("account", "going on with a flatten that was cut off", "guard", 0)
-LOOKING_AFTER = Job("account", "looking after what was closed", "guard", 0)
+GOING_ON = Job("", "going on with a flatten that was cut off", "guard", 0)
+LOOKING_AFTER = Job("", "looking after what was closed", "guard", 0)
 
 
 class Closer(Protocol):
@@ -108,7 +110,10 @@ class Jobs:
         """Queue a job; False when another one does the same already."""
         with self._changed:
             before = [*([self._running] if self._running else []), *self._waiting]
-            if any(one.covers(job) for one in before) or len(self._waiting) >= JOBS_WAITING_MAX:
+            if any(one.covers(job) for one in before):
+                return False
+            self._waiting = deque(one for one in self._waiting if not job.covers(one))
+            if len(self._waiting) >= JOBS_WAITING_MAX:
                 return False
             self._waiting.append(job)
             self._changed.notify_all()

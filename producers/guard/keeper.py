@@ -28,7 +28,7 @@ from producers.guard.journal import HeardRow, Journal
 from producers.guard.options import GuardOptions
 from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.watch import Watch
-from producers.guard.ways.following import LogFollower, NearGuard
+from producers.guard.ways.following import LogFollower, NearGuard, Unreached
 from producers.guard.ways.rules_file import RulesSource, RulesWatcher
 from producers.guard.ways.socket_server import ADDRESS_FILE, GuardSocket
 from producers.terminals.client import HostClient
@@ -216,6 +216,7 @@ class GuardKeeper:
             guard.start()
             self._stops.append(guard.stop)
             if self._open_log is not None:
+                guard.latches = Unreached()
                 follower = LogFollower(NearGuard(guard), self._open_log, namespace=self._namespace)
                 follower.start()
                 self._stops.append(follower.stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from events.decisions import Command
-from producers.guard.commands import Answer, Via, judge_command, reason_of, scope_of
+from producers.guard.commands import Answer, Via, judge_command, reason_of, scope_of, until_of
 from producers.guard.jobs import Job
 from producers.guard.latching import StillLatched
 from producers.guard.watch.blocks import Block
@@ -38,7 +38,7 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
     if command.verb == "resume":
         return _resume(guard, command)
     if command.verb == "block":
-        cause, until_ms = _cause(command, via), _until_ms(command)
+        cause, until_ms = _cause(command, via), until_of(command)
         if until_ms is not None and until_ms <= now_ms:
             guard.unblock(cause)
             return Answer(True, f"no longer blocked: {reason}")
@@ -54,7 +54,7 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
         return Answer(True, "reducing" if guard.jobs.add(job) else "already closing")
     latch = guard.latch(
         reason, by, lock=str(command.arguments.get("lock", "manual")),
-        until_ms=_until_ms(command), command_id=command.command_id,
+        until_ms=until_of(command), command_id=command.command_id,
     )  # fmt: skip
     if command.verb == "halt":
         return Answer(True, f"halted: no new trades on {guard.login} (latch {latch.latch_id})")
@@ -86,8 +86,3 @@ def _cause(command: Command, via: Via) -> str:
     """Group risk names what a block is about, and ends it by a block of this cause until now."""
     cause = command.arguments.get("cause")
     return f"{OF_RISK}{cause}"[:CAUSE_CHARS_MAX] if via == "risk" and cause else "command"
-
-
-def _until_ms(command: Command) -> int | None:
-    until_ms = command.arguments.get("until_ms")
-    return None if until_ms is None else int(until_ms)

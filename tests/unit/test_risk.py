@@ -329,6 +329,25 @@ def test_the_scope_of_a_limit_is_the_scope_of_the_flatten() -> None:
     assert found["symbol"]["symbol"] == "GBPUSD"
 
 
+def test_two_symbols_in_one_look_are_two_commands_and_each_block_ends_by_itself() -> None:
+    each = Limit(name="symbol", figure="symbol_loss", symbol="*", scope="symbol", act=400.0,
+                 action="flatten", confirm_s=0.0)  # fmt: skip
+    lots = Limit(name="lots", figure="symbol_lots", symbol="*", scope="symbol", act=3.0,
+                 action="block", confirm_s=0.0)  # fmt: skip
+    desk = known_desk(each, lots)
+    desk.hold(position(1, volume_lots=4.0), position(2, symbol="GBPUSD", volume_lots=4.0))
+    desk.mark((1, 1.09, -500.0, 0.0), (2, 1.2, -500.0, 0.0))
+    desk.look(9_000)
+    asked = desk.commands("flatten")
+    assert {one.arguments["symbol"] for one in asked} == {"EURUSD", "GBPUSD"}
+    assert len({one.command_id for one in desk.commands()}) == len(desk.commands()) == 4
+    desk.hold(position(1, volume_lots=1.0), position(2, symbol="GBPUSD", volume_lots=4.0))
+    for _ in range(3):
+        desk.look(9_000)
+    ended = [one for one in desk.commands("block") if one.arguments.get("until_ms")]
+    assert [one.arguments["cause"] for one in ended] == ["limit:lots:EURUSD"]
+
+
 def test_an_unchanged_account_is_judged_with_every_mark() -> None:
     desk = known_desk(daily())
     desk.hold(position())

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 BLOCKS_MAX = 32
 
 
+MORE = "more"
+
+
 class Block(NamedTuple):
     """One cause. `until_ms` (UTC) None: until its cause is over, or a human resumes."""
 
@@ -30,11 +33,20 @@ class Blocks:
         self._blocks: dict[str, Block] = {}
 
     def set(self, block: Block) -> bool:
-        """Hold a cause, or renew it; True when something changed."""
+        """Hold a cause, or renew it; True when something changed. What holds longer stays: a cause
+        ends earlier by `end` alone. When there are too many, the rest are one, which a human
+        ends."""
         with self._lock:
-            changed = self._blocks.get(block.cause) != block
-            if changed and len(self._blocks) >= BLOCKS_MAX and block.cause not in self._blocks:
-                return False
+            held = self._blocks.get(block.cause)
+            if held is None and len(self._blocks) >= BLOCKS_MAX - 1:
+                block = Block(
+                    MORE, f"{BLOCKS_MAX} causes and more, one is: {block.reason}", block.by
+                )
+                held = self._blocks.get(MORE)
+                block = held or block
+            if held is not None and _longer(held, block):
+                block = block._replace(until_ms=held.until_ms)
+            changed = held != block
             self._blocks[block.cause] = block
             return changed
 
@@ -80,3 +92,9 @@ class Blocks:
                     row.get("until_ms"),
                 )
             )
+
+
+def _longer(held: Block, other: Block) -> bool:
+    if held.until_ms is None or other.until_ms is None:
+        return other.until_ms is not None
+    return held.until_ms > other.until_ms

@@ -27,8 +27,22 @@ EMERGENCY_LOOK_S = 1.0
 REREADS_MAX = 3
 CLOSING_PAUSE_S = 1.0
 BLIND_S = 3.0
+LOTS_EPSILON = 1e-9
 SILENT_S = 3.0
 """The log is called silent after so long."""
+
+
+def ends(request: Mapping[str, Any], position: Any) -> bool:
+    """Whether a deal of this symbol, side and volume can do nothing but close the position."""
+    try:
+        lots = float(request.get("volume") or 0.0)
+    except (TypeError, ValueError):
+        return False
+    return bool(
+        request.get("symbol") == position.symbol
+        and request.get("type") == 1 - position.type
+        and 0.0 < lots <= position.volume + LOTS_EPSILON
+    )
 
 
 class Owner(Protocol):
@@ -311,12 +325,13 @@ class Watch:
         )  # fmt: skip
 
     def ends_a_position(self, request: Mapping[str, Any]) -> bool:
-        """Whether a request is plainly the end, or a part of it, of a position that was seen."""
+        """Whether a request is plainly the end, or a part of it, of a position that was seen. More
+        than its volume would turn a netting position around."""
         if request.get("action") != mt5.TRADE_ACTION_DEAL:
             return True
         for row in self._last.positions or ():
             if row.ticket == request.get("position"):
-                return bool(request.get("type") == 1 - row.type)
+                return ends(request, row)
         return False
 
     def state_reference(self, stated: ReferenceSet) -> bool:

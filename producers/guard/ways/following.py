@@ -16,7 +16,7 @@ from typing import Protocol
 
 from events.codec import BadEvent, UnknownEvent, decode
 from events.decisions import Command, ReferenceSet
-from events.latch import LatchStore
+from events.latch import Latch, LatchStore
 from events.log import (
     ACCOUNT_PARTITION,
     OPERATOR,
@@ -25,6 +25,7 @@ from events.log import (
     Lane,
     Log,
     LogError,
+    LogUnavailable,
     Slot,
     Stream,
 )
@@ -45,6 +46,22 @@ LOOK_BACK_MS = 60_000
 LOOK_BACK_MAX = 100
 PLACE_FACT = "place:"
 ANSWERED = ("handled", "dropped", "skipped")
+
+
+class Unreached:
+    """The log's copy of a latch before the log was reached: nobody knows. A LatchStore."""
+
+    def read(self, login: int) -> Latch | None:
+        """Raises LogUnavailable."""
+        raise LogUnavailable("the log was not reached since the guard began")
+
+    def set(self, latch: Latch) -> None:
+        """Raises LogUnavailable."""
+        self.read(latch.login)
+
+    def clear(self, login: int, latch_id: str) -> bool:
+        """Raises LogUnavailable."""
+        return self.read(login) is None
 
 
 class Follower(Protocol):
@@ -182,7 +199,7 @@ class LogFollower:
             self._followed.heard_log()
             for stream, entries in found.items():
                 for entry in entries:
-                    self._take(entry, self._vias[stream])
+                    self._take_or_pass(entry, self._vias[stream])
                 self._places[stream] = entries[-1].id
                 self._followed.keep_place(stream, entries[-1].id)
 
@@ -199,6 +216,16 @@ class LogFollower:
             return newest
         oldest = recent[-1].id
         return EntryId(oldest.ms, oldest.seq - 1) if oldest.seq else EntryId(oldest.ms - 1, 2**32)
+
+    def _take_or_pass(self, entry: Entry, via: Via) -> None:
+        """One entry; one that cannot be borne must not keep those behind it from being obeyed.
+        Raises LogError."""
+        try:
+            self._take(entry, via)
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("passed over: %s", entry.place)
 
     def _take(self, entry: Entry, via: Via) -> None:
         """One entry; what is no concern of a guard passes by. Raises LogError."""

@@ -1,0 +1,195 @@
+"""The guard against what should not be: broken commands, crowds, twins, orders that pretend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event as Signal
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from events.codec import encode
+from events.decisions import Command
+from events.guarding import FlattenEnded
+from events.latch import Latch
+from events.log import OPERATOR, Log, LogUnavailable, Slot
+from events.memory_log import MemoryLog
+from producers.guard.commands import until_of
+from producers.guard.jobs import GOING_ON, LOOKING_AFTER, Job, Jobs
+from producers.guard.journal import Journal
+from producers.guard.latching import Latching, StillLatched
+from producers.guard.watch.blocks import BLOCKS_MAX, MORE, Block, Blocks
+from producers.guard.watch.watch import ends
+from producers.guard.ways.following import LogFollower, Unreached
+from producers.terminals import constants as mt5
+from tests.servers import wait_until
+
+NOW_MS = 1_800_000_000_000
+
+
+def command(verb: str, id: str = "c", **arguments: Any) -> Command:
+    told = {"verb": verb, "command_id": id, "arguments": arguments}
+    return Command.model_validate({"event_time_ms": NOW_MS, "issued_by": "me", **told})
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("given", ["abc", 1e400, [1], {}, "", "12x"], ids=str)
+def test_a_time_that_is_none_makes_a_lock_that_a_human_ends(given: Any) -> None:
+    assert until_of(command("flatten", until_ms=given)) is None
+
+
+class Obedient:
+    """Follows the log; cannot bear one command."""
+
+    def __init__(self) -> None:
+        self.obeyed: list[str] = []
+
+    def tell(self, command: Command, via: str) -> None:
+        if command.command_id == "broken":
+            raise ValueError("cannot be borne")
+        self.obeyed.append(command.command_id)
+
+    def place(self, stream: object) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Callable[..., bool]:
+        return lambda *_: False
+
+
+def test_a_command_that_cannot_be_borne_does_not_hide_those_behind_it() -> None:
+    log = MemoryLog()
+    log.open_namespace("sim")
+    for id in ("first", "broken", "last"):
+        log.post(Slot("sim", OPERATOR, 0), encode(command("halt", id)))
+    followed = Obedient()
+
+    def opened() -> Log:
+        return log
+
+    follower = LogFollower(
+        cast(Any, followed), opened, namespace="sim", wall=lambda: log.now_ms() / 1000
+    )
+    follower.start()
+    try:
+        wait_until(lambda: "last" in followed.obeyed)
+    finally:
+        follower.stop()
+    assert followed.obeyed == ["first", "last"]
+
+
+# --- orders
+
+
+def order(**more: Any) -> dict[str, Any]:
+    return {
+        "action": mt5.TRADE_ACTION_DEAL, "position": 5, "symbol": "EURUSD", "type": 1,
+        "volume": 0.5, **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "only_ends"),
+    [
+        ({}, True),
+        ({"volume": 0.2}, True),
+        ({"volume": 0.6}, False),
+        ({"volume": 0.0}, False),
+        ({"volume": float("nan")}, False),
+        ({"volume": "much"}, False),
+        ({"volume": None}, False),
+        ({"type": 0}, False),
+        ({"symbol": "GBPUSD"}, False),
+        ({"symbol": None}, False),
+    ],
+    ids=str,
+)
+def test_an_order_that_only_pretends_to_close_is_one_that_opens(
+    more: dict[str, Any], only_ends: bool
+) -> None:
+    held = SimpleNamespace(ticket=5, symbol="EURUSD", type=0, volume=0.5)
+    assert ends(order(**more), held) is only_ends
+
+
+# --- blocks
+
+
+def test_a_block_is_not_shortened_by_another_of_its_cause() -> None:
+    blocks = Blocks()
+    assert blocks.set(Block("window", "the day", "risk", 900))
+    assert blocks.set(Block("window", "news", "risk", 100))
+    assert blocks.all() == (Block("window", "news", "risk", 900),)
+    assert blocks.set(Block("window", "for good", "risk", None))
+    blocks.set(Block("window", "news", "risk", 950))
+    assert blocks.all()[0].until_ms is None
+    assert blocks.end("window")
+
+
+def test_causes_beyond_what_is_kept_block_until_a_human_ends_it() -> None:
+    blocks = Blocks()
+    for number in range(BLOCKS_MAX * 2):
+        blocks.set(Block(f"c{number}", "", "", 100 + number))
+    assert len(blocks.all()) == BLOCKS_MAX
+    blocks.end_due(10_000)
+    assert [block.cause for block in blocks.all()] == [MORE]
+
+
+# --- jobs
+
+
+class SlowHands:
+    """A closer that is still going on with what an earlier process left."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.free = Signal()
+
+    def go_on(self) -> None:
+        self.free.wait(20)
+
+    def close(self, job: Job) -> FlattenEnded | None:
+        self.done.append(job.scope)
+        return None
+
+    def settled(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: None
+
+
+def test_a_flatten_is_not_lost_while_another_one_is_gone_on_with() -> None:
+    hands = SlowHands()
+    jobs = Jobs(
+        cast(Any, hands), latched=lambda: True, on_ended=lambda _: None, on_failure=lambda *_: None
+    )  # fmt: skip
+    jobs.start()
+    try:
+        assert jobs.add(Job("symbol=X", "", "", 0))
+        assert jobs.add(Job("account", "", "", 0)), "what an earlier process left may be a part"
+        assert not jobs.add(Job("symbol=Y", "", "", 0)), "all of it is asked for"
+        hands.free.set()
+        wait_until(lambda: hands.done == ["account"], what="what it covers is not run before it")
+    finally:
+        hands.free.set()
+        jobs.stop()
+    assert not GOING_ON.covers(Job("account", "", "", 0))
+    assert not LOOKING_AFTER.covers(Job("symbol=X", "", "", 0))
+
+
+# --- a log that was never reached
+
+
+def test_a_log_never_reached_is_one_whose_copy_may_remain(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    two = Latching(journal, login=1, terminal="t", now_ms=lambda: NOW_MS)
+    two.set(Latch(login=1, latch_id="a", reason="r", by="b", since_ms=1))
+    with pytest.raises(LogUnavailable):
+        Unreached().read(1)
+    with pytest.raises(StillLatched, match="log's copy of the latch remains"):
+        two.clear(Unreached(), by="me")
+    assert two.current is not None
+    journal.close()

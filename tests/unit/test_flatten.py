@@ -10,6 +10,7 @@ from events.guarding import FlattenEnded, FlattenStep
 from producers.guard.flatten import MemoryJournal, Reduction
 from producers.guard.flatten.decisions import NAMES
 from producers.terminals import constants as mt5
+from producers.terminals.interface import Priority
 from tests.simulation.kill_path.checking import Before, before, closes_that_worked, violations
 from tests.simulation.kill_path.virtual import MAGIC, VirtualAccount
 
@@ -304,6 +305,26 @@ def test_what_others_open_meanwhile_is_closed_or_told_by_the_rules() -> None:
         assert len(account.value("positions_get")) == left
         assert violations(account.value, was) == []
         assert bool(account.pages) == (rule == "alert")
+
+
+def test_sweeps_of_an_account_that_is_flat_end_no_host_that_is_in_a_read() -> None:
+    account = VirtualAccount()
+    book(account)
+    asked = account.client.priorities
+    flattener = account.flattener()
+    assert flattener.run("account", "a test", "t", account.now_ms()).state == "FLAT"
+    assert set(asked) == {Priority.EMERGENCY}
+    asked.clear()
+    for _ in range(3):
+        account.sleep(1.0)
+        flattener.tend()
+    assert set(asked) == {Priority.ACCOUNT}
+    account.value("inject", "foreign_position", symbols=["EURUSD"], lots=0.2)
+    asked.clear()
+    account.sleep(1.0)
+    flattener.tend()
+    assert asked[0] == Priority.ACCOUNT
+    assert asked[-1] == Priority.EMERGENCY, "what is to be closed is an emergency again"
 
 
 def test_someone_who_keeps_opening_is_closed_so_often_a_minute_and_then_a_human_is_told() -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.terminals.client.flight import RETURNS_MAX, WAITING_MAX, Call, Flight
+from producers.terminals.client.flight import (
+    HISTORY_HELD_MAX_S,
+    HISTORY_REST_S,
+    HISTORY_RESTS_S,
+    RETURNS_MAX,
+    WAITING_MAX,
+    Call,
+    Flight,
+)
 from producers.terminals.interface import Priority
 
 NOW = 100.0
@@ -38,7 +46,7 @@ def test_calls_go_by_priority_and_in_order_inside_one(priorities: list[Priority]
     for number, priority in enumerate(priorities):
         assert flight.submit(call(number, priority))
     served = []
-    while (following := flight.next_to_send(NOW)) is not None:
+    while (following := flight.next_to_send(NOW + HISTORY_REST_S)) is not None:
         served.append((following.priority, following.id))
         flight.answered(following.id, NOW)
     assert served == sorted(served)
@@ -232,3 +240,45 @@ def test_whatever_happens_every_call_is_answered_lost_given_up_or_waiting(
     left = {waiting.id for waiting in flight.give_up_waiting()}
     assert settled | left | {busy.id for busy in with_host} == set(range(submitted))
     assert not settled & left
+
+
+def test_deep_history_is_not_begun_while_emergencies_come_and_not_held_for_ever() -> None:
+    flight = Flight(in_flight_max=2, emergency_wait_s=0.25)
+    flight.submit(call(1, Priority.EMERGENCY))
+    flight.submit(call(2, Priority.HISTORY, method="copy_rates_range"))
+    flight.submit(call(3, Priority.TICKS))
+    assert [following.id for following in sent_all(flight)] == [1, 3]
+    flight.answered(1, NOW)
+    flight.answered(3, NOW)
+    assert sent_all(flight, NOW + HISTORY_REST_S - 0.1) == []
+    assert [following.id for following in sent_all(flight, NOW + HISTORY_REST_S)] == [2]
+
+    flight.answered(2, NOW + HISTORY_REST_S)
+    flight.submit(call(4, Priority.HISTORY))
+    for second in range(int(HISTORY_HELD_MAX_S)):
+        flight.submit(call(10 + second, Priority.EMERGENCY, at=NOW + second))
+        assert [following.id for following in sent_all(flight, NOW + second)] == [10 + second]
+        flight.answered(10 + second, NOW + second)
+    assert [following.id for following in sent_all(flight, NOW + HISTORY_HELD_MAX_S)] == [4]
+
+
+def test_history_that_was_cut_for_emergencies_is_asked_less_and_less_often() -> None:
+    flight = Flight(in_flight_max=2, emergency_wait_s=0.25)
+    now, rests = NOW, []
+    for number in range(2 * len(HISTORY_RESTS_S)):
+        flight.submit(call(number, Priority.HISTORY, at=now))
+        begun = now
+        while not (sent := sent_all(flight, begun)):
+            begun += 0.5
+        rests.append(begun - now)
+        now = begun
+        flight.cut(sent[0], now)
+        flight.line_ended(exact_end=True)
+    assert rests == [0.0, *HISTORY_RESTS_S, *[HISTORY_RESTS_S[-1]] * (len(HISTORY_RESTS_S) - 1)]
+    now += HISTORY_RESTS_S[-1]
+    flight.submit(call(1000, Priority.HISTORY, at=now))
+    flight.answered(sent_all(flight, now)[0].id, now)
+    flight.submit(call(1001, Priority.HISTORY, at=now))
+    flight.cut(sent_all(flight, now)[0], now)
+    flight.submit(call(1002, Priority.HISTORY, at=now))
+    assert sent_all(flight, now + HISTORY_RESTS_S[0]), "one that got through begins anew"

@@ -159,18 +159,23 @@ class Look:
 
 
 class AccountCalls:
-    """Calls at emergency priority with deadlines of their own. No method raises TerminalLost."""
+    """Calls with deadlines of their own, at emergency priority as long as `urgent` is True: an
+    emergency ends a host that is stuck in a read. No method raises TerminalLost."""
 
     def __init__(self, client: TerminalClient, *, login: int, order_s: float) -> None:
         self._client = client
         self._login = login
         self.order_s = order_s
+        self.urgent = True
+        """False while nothing is open that must be closed: then reads take their turn."""
 
     def submit(self, method: str, *args: Any, **kwargs: Any) -> Future[Reply]:
         timeout_s = {"order_send": self.order_s, "history_deals_get": HISTORY_S}.get(method, READ_S)
+        urgent = self.urgent or method == "order_send"
+        priority = Priority.EMERGENCY if urgent else Priority.ACCOUNT
         try:
             return self._client.submit(
-                method, *args, priority=Priority.EMERGENCY, timeout_s=timeout_s, **kwargs
+                method, *args, priority=priority, timeout_s=timeout_s, **kwargs
             )
         except TerminalLost as error:
             failed: Future[Reply] = Future()

@@ -129,7 +129,9 @@ class Run:
 
     def advance(self) -> float:
         """Look, and do what is to be done now. Returns how long to wait before the next one."""
+        self.calls.urgent = self._urgent()
         look = self.calls.look()
+        self.calls.urgent = True
         now = self.clock()
         if look.blind:
             return self._blind(look, now)
@@ -149,6 +151,14 @@ class Run:
         if self._hopeless(left, now):
             self._end("FLAT_EXCEPT", look)
         return self._wait_s(now)
+
+    def _urgent(self) -> bool:
+        """Whether a look may end a host that is stuck in a read. Sweeps afterwards take their
+        turn: where history is slow, they would end one host after the other. One that was
+        answered by nothing is followed by one that is urgent."""
+        if self.ended is None or self._blind_since_s is not None:
+            return True
+        return any(item.status != "parked" for item in self._left())
 
     # Looking ----------------------------------------------------------------------------------
 

@@ -158,8 +158,11 @@ class Dispatcher:
         """End the line because of one call, and tell its caller."""
         link.cut()
         with self.changed:
-            self._flight.answered(overdue.call.id, self._clock())
-            self.timeouts += not overdue.held_up_emergency
+            if overdue.held_up_emergency:
+                self._flight.cut(overdue.call, self._clock())
+            else:
+                self._flight.answered(overdue.call.id, self._clock())
+                self.timeouts += 1
         fail([overdue.call], TerminalHung(f"{overdue.call.method} {overdue.reason}"))
 
     def give_up_late(self) -> None:

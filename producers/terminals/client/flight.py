@@ -8,6 +8,7 @@ host is nearly free: what was not sent can still be overtaken, given up or kept 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,13 @@ WAITING_MAX = 10_000
 """Calls that may wait at once; more means that the callers do not look at their answers."""
 RETURNS_MAX = 5
 """A call whose hosts end so often before it is begun may be the reason."""
+HISTORY_REST_S = 1.5
+"""Deep history is not begun for so long after an emergency: more of them follow."""
+HISTORY_RESTS_S = (2.0, 4.0, 8.0, 16.0, 30.0)
+"""The same after a history call that was cut for an emergency; longer with each one in a row, so
+that a slow one, asked for again and again, cannot end host after host."""
+HISTORY_HELD_MAX_S = 40.0
+"""A history call that waited so long is begun even so."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +84,8 @@ class Flight:
         self._order = count()
         self._sent: dict[int, Call] = {}
         self._heard_at = 0.0
+        self._history_at = -math.inf
+        self._history_cuts = 0
 
     @property
     def idle(self) -> bool:
@@ -103,6 +113,8 @@ class Flight:
         """Put a call into the queue; False when it is full."""
         if len(self._waiting) >= WAITING_MAX:
             return False
+        if call.priority == Priority.EMERGENCY:
+            self._history_at = max(self._history_at, call.submitted_at + HISTORY_REST_S)
         # Ids grow, so they order calls inside a priority, also those that come back.
         heapq.heappush(self._waiting, (call.priority, call.id, call))
         return True
@@ -113,6 +125,8 @@ class Flight:
             priority, _, call = self._waiting[0]
             if len(self._sent) >= self._in_flight_max and priority > Priority.TRADE:
                 return None
+            if priority == Priority.HISTORY and now < self._begin_at(call):
+                return None  # the last priority: nothing else waits behind it
             heapq.heappop(self._waiting)
             if call.future.cancelled():
                 continue
@@ -141,7 +155,18 @@ class Flight:
     def answered(self, call_id: int, now: float) -> Call | None:
         """The call whose answer came; None for one that nobody waits for."""
         self._heard_at = now
-        return self._sent.pop(call_id, None)
+        call = self._sent.pop(call_id, None)
+        if call is not None and call.priority == Priority.HISTORY:
+            self._history_cuts = 0
+        return call
+
+    def cut(self, call: Call, now: float) -> None:
+        """The line is cut because of this call, for an emergency."""
+        self._sent.pop(call.id, None)
+        if call.priority == Priority.HISTORY:
+            rest_s = HISTORY_RESTS_S[min(self._history_cuts, len(HISTORY_RESTS_S) - 1)]
+            self._history_cuts += 1
+            self._history_at = max(self._history_at, now + rest_s)
 
     def give_up_late(self, now: float) -> list[Call]:
         """Take the waiting calls that waited too long."""
@@ -199,6 +224,10 @@ class Flight:
         else:
             moments += [self._deadline(call) for call in self._sent.values()]
         return min(moments, default=None)
+
+    def _begin_at(self, call: Call) -> float:
+        """When a history call may be begun."""
+        return min(self._history_at, call.submitted_at + HISTORY_HELD_MAX_S)
 
     def _deadline(self, call: Call) -> float:
         if call.started_at is not None:

@@ -196,9 +196,10 @@ class Life:
         return call.future.result()
 
     def _watch(self, on_phase: Callable[[str], None]) -> Ended:
-        """Judge deadlines until the line ends."""
+        """Judge deadlines until the line ends, and send what waited for its time."""
         while True:
             self._dispatcher.give_up_late()
+            self._dispatcher.pump()
             with self._dispatcher.changed:
                 now = self._clock()
                 reason = self._stop_reason or self._news.ended or self._silence(now)

@@ -23,6 +23,7 @@ class DirectClient:
     def __init__(self, terminal: SimulatedTerminal) -> None:
         self.terminal = terminal
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.priorities: list[Priority] = []
 
     def submit(
         self,
@@ -33,6 +34,7 @@ class DirectClient:
         **kwargs: Any,
     ) -> Future[Reply]:
         self.calls.append((method, args))
+        self.priorities.append(priority)
         future: Future[Reply] = Future()
         value = getattr(self.terminal, method)(*args, **kwargs)
         error = self.terminal.last_error()

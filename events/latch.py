@@ -46,7 +46,8 @@ class LatchStore(Protocol):
     """One copy. Implementations: a guard's journal, `Log.latches(namespace)`, MemoryLatches."""
 
     def read(self, login: int) -> Latch | None:
-        """The latch of an account; None when it is not set. Raises LogError when nobody knows."""
+        """The latch of an account; None when it is not set. One that is set and cannot be read is
+        an `unreadable_latch`. Raises LogError when nobody knows."""
         ...
 
     def set(self, latch: Latch) -> None:
@@ -88,3 +89,14 @@ class MemoryLatches:
 def new_latch_id() -> str:
     """A name for a latch that no other one has."""
     return secrets.token_hex(LATCH_ID_BYTES)
+
+
+def unreadable_latch(login: int, where: str, latch_id: str = "unreadable") -> Latch:
+    """What stands for a latch that is set and cannot be read: it holds until a human ends it."""
+    return Latch(
+        login=login,
+        latch_id=latch_id,
+        reason=f"the latch in {where} cannot be read",
+        by="guard",
+        since_ms=0,
+    )

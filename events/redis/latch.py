@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from events.latch import Latch
-from events.log import LogError
+from events.latch import Latch, unreadable_latch
 from events.redis import keys
 from events.redis.connect import Client
 from events.redis.scripts import Script
@@ -31,13 +30,14 @@ class RedisLatches:
 
     def read(self, login: int) -> Latch | None:
         with self._calls():
-            found = self._client.hget(self._key, str(login))
+            found, named = self._client.hmget(self._key, [str(login), f"{login}:id"])
         if found is None:
             return None
         try:
             return Latch.model_validate_json(found)
-        except ValueError as error:
-            raise LogError(f"{self._key} {login} holds no latch that can be read") from error
+        except ValueError:
+            told = named.decode("utf-8", "replace") if named else "unreadable"
+            return unreadable_latch(login, f"{self._key} of the log", told)
 
     def set(self, latch: Latch) -> None:
         login = str(latch.login)

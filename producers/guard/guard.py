@@ -63,6 +63,8 @@ class Guard:
     ) -> None:
         self.login, self.options, self.journal = login, options, journal
         self.latches: LatchStore | None = None
+        self.follows_log = False
+        """Whether there is a log that holds a copy, reached or not."""
         self._monotonic, self._wall = monotonic, wall
         self.watch = watch
         self.voice = Voice(

@@ -13,12 +13,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from events.codec import AnyEvent, encode
-from events.latch import Latch
+from events.latch import Latch, unreadable_latch
 from events.log import LogError
 
 BUSY_TIMEOUT_S = 5.0
@@ -27,6 +27,8 @@ EVENTS_KEPT_MAX = 200_000
 COMMANDS_KEPT_MAX = 20_000
 PRUNE_EVERY = 2_000
 HEAR_ROWS_MAX = 500
+IN_MEMORY = Path(":memory:")
+"""A journal that dies with its process."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -50,6 +52,7 @@ _INTEND = (
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SETTLE = "UPDATE intents SET outcome = ?, retcode = ?, detail = ?, done_ms = ? WHERE id = ?"
+_ALL = ("SELECT * FROM facts", "SELECT * FROM commands", "SELECT * FROM intents")
 _TELL = "INSERT INTO events (lane, type, key, data, keep_last, at_ms) VALUES (?, ?, ?, ?, ?, ?)"
 _INTENTS = (
     "SELECT id, flatten_id, at_ms, step, ticket, symbol, volume_lots, request, outcome, retcode, "
@@ -59,6 +62,11 @@ _INTENTS = (
 
 class JournalUnusable(LogError):
     """The journal cannot be opened or written. The message names cause and cure."""
+
+    def __init__(self, text: str, *, damaged: bool = False) -> None:
+        """`damaged`: what the file holds is no database any more."""
+        super().__init__(text)
+        self.damaged = damaged
 
 
 class HeardRow(NamedTuple):
@@ -153,10 +161,14 @@ class Journal:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
             self.id = self._identity()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, JournalUnusable) as error:
+            if hasattr(self, "_db"):
+                self._db.close()
+            damaged = _damaged(error) or _damaged(error.__cause__)
             raise JournalUnusable(
-                f"the guard's journal {path} cannot be opened: {error}; check the folder's rights "
-                "and free space (moving the file aside forgets a latch kept in it)"
+                damaged=damaged,
+                text=f"the guard's journal {path} cannot be opened: {error}; check the folder's "
+                "rights and free space (moving the file aside forgets a latch kept in it)",
             ) from error
 
     def _identity(self) -> str:
@@ -181,7 +193,8 @@ class Journal:
                     raise
             except sqlite3.Error as error:
                 raise JournalUnusable(
-                    f"the guard's journal {self.path}: {error}; check the disk and its free space"
+                    f"the guard's journal {self.path}: {error}; check the disk and its free space",
+                    damaged=_damaged(error),
                 ) from error
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -190,7 +203,8 @@ class Journal:
             try:
                 return self._db.execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                raise JournalUnusable(f"the guard's journal {self.path}: {error}") from error
+                text = f"the guard's journal {self.path}: {error}"
+                raise JournalUnusable(text, damaged=_damaged(error)) from error
 
     def fact(self, name: str) -> Any:
         found = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
@@ -204,8 +218,12 @@ class Journal:
         self._heard_now(events)
 
     def read(self, login: int) -> Latch | None:
-        found = self.fact(f"latch:{login}")
-        return None if found is None else Latch.model_validate(found)
+        """One that cannot be read latches too."""
+        try:
+            found = self.fact(f"latch:{login}")
+            return None if found is None else Latch.model_validate(found)
+        except ValueError:
+            return unreadable_latch(login, str(self.path))
 
     def set(self, latch: Latch, *, events: Sequence[AnyEvent] = ()) -> None:
         self.set_facts({f"latch:{latch.login}": latch.model_dump(mode="json")}, events=events)
@@ -219,6 +237,11 @@ class Journal:
             self._tell(db, events)
         self._heard_now(events)
         return True
+
+    def read_all(self) -> None:
+        """Look at every page that decides. Raises JournalUnusable."""
+        for statement in _ALL:
+            self._rows(statement)
 
     def command(self, command_id: str) -> tuple[bool, str] | None:
         """Whether a command was accepted, and what was answered; None: never seen."""
@@ -323,6 +346,45 @@ class Journal:
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
+
+
+def open_journal(path: Path) -> tuple[Journal, str]:
+    """The journal of an account, and what was wrong with it, if anything.
+
+    One that is damaged is moved aside, one that cannot be written is replaced by memory alone: a
+    guard that can close is worth more than one that remembers. What was forgotten then (a latch,
+    perhaps) the caller must assume.
+    """
+    journal = None
+    try:
+        journal = Journal(path)
+        journal.read_all()
+        return journal, ""
+    except JournalUnusable as error:
+        trouble = str(error)
+        if journal is not None:
+            journal.close()
+        if error.damaged:
+            with suppress(OSError, JournalUnusable):
+                aside = _move_aside(path)
+                return Journal(path), f"{trouble}; the damaged file is kept as {aside}"
+    return Journal(IN_MEMORY), trouble
+
+
+def _move_aside(path: Path) -> Path:
+    """Raises OSError."""
+    aside = path.with_name(f"{path.name}.broken-{time.time_ns() // 1_000_000}")
+    path.replace(aside)
+    for ending in ("-wal", "-shm"):
+        beside = path.with_name(path.name + ending)
+        if beside.exists():
+            beside.replace(aside.with_name(aside.name + ending))
+    return aside
+
+
+def _damaged(error: BaseException | None) -> bool:
+    """Malformed, or no database at all; full disks and locks are OperationalErrors."""
+    return type(error) is sqlite3.DatabaseError
 
 
 def _put_fact(db: sqlite3.Connection, name: str, value: Any) -> None:

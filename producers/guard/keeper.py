@@ -24,11 +24,11 @@ from producers.guard.closer import FlattenCloser
 from producers.guard.commands import CLOSED, Answer, Via
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.guard import Guard
-from producers.guard.journal import HeardRow, Journal
+from producers.guard.journal import HeardRow, Journal, JournalUnusable, open_journal
 from producers.guard.options import GuardOptions
 from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.watch import Watch
-from producers.guard.ways.following import LogFollower, NearGuard, Unreached
+from producers.guard.ways.following import LogFollower, NearGuard
 from producers.guard.ways.rules_file import RulesSource, RulesWatcher
 from producers.guard.ways.socket_server import ADDRESS_FILE, GuardSocket
 from producers.terminals.client import HostClient
@@ -69,7 +69,9 @@ class GuardKeeper:
         self._client, self._open_log, self._namespace = client, open_log, namespace
         self._rules, self._far = rules, far
         self._lock = FileLock(options.folder / LOCK_FILE)
-        if locked and not self._lock.acquire():
+        self._troubles: list[str] = []
+        """What the guard is to tell when it is made."""
+        if locked and not self._acquired():
             raise GuardHeld(
                 f"another guard watches {options.terminal}{_holder(options.folder)}: stop the "
                 "program it runs in first (bridgectl down)"
@@ -84,10 +86,14 @@ class GuardKeeper:
         client.order_gate = self._gate
 
     def start(self) -> None:
-        """Guard from now on; returns at once. Raises OSError (no socket), JournalUnusable."""
-        socket = GuardSocket(self, self.options.folder, on_beat=self._beat)
-        socket.start()
-        self._stops.append(socket.close)
+        """Guard from now on; returns at once. What a full or read-only disk takes away (socket,
+        memory) is told, and done without."""
+        try:
+            socket = GuardSocket(self, self.options.folder, on_beat=self._beat)
+            self._stops.append(socket.close)
+            socket.start()
+        except OSError as error:
+            self._troubles.append(f"no socket: {error}; commands come by the log alone")
         login = self.options.login or self._login_before()
         if login is not None:
             self._make(login)
@@ -152,6 +158,14 @@ class GuardKeeper:
             self.guard.set_rules(rules, told=told)
         return True
 
+    def _acquired(self) -> bool:
+        """Whether no other guard runs; where a lock cannot even be written, nobody can say."""
+        try:
+            return self._lock.acquire()
+        except OSError as error:
+            self._troubles.append(f"no lock: {error}; make sure that no other guard runs")
+            return True
+
     def _gate(self, request: Mapping[str, Any], by_guard: bool) -> str | None:
         guard = self.guard
         if guard is not None:
@@ -167,9 +181,12 @@ class GuardKeeper:
         that one is guarded first."""
         for path in sorted(self.options.folder.glob("*.sqlite")):
             if path.stem.isdecimal():
-                with closing(Journal(path)) as journal:
-                    if journal.read(int(path.stem)) or journal.fact(FLATTEN_FACT):
-                        return int(path.stem)
+                try:
+                    with closing(Journal(path)) as journal:
+                        if journal.read(int(path.stem)) or journal.fact(FLATTEN_FACT):
+                            return int(path.stem)
+                except JournalUnusable as error:
+                    logger.error("whether an account was left latched is not known: %s", error)
         return None
 
     def _find(self) -> None:
@@ -188,9 +205,8 @@ class GuardKeeper:
             self._stopping.wait(LOGIN_AGAIN_S)
 
     def _make(self, login: int) -> None:
-        """Raises JournalUnusable."""
         options = self.options
-        journal = Journal(options.folder / f"{login}.sqlite")
+        journal, forgotten = open_journal(options.folder / f"{login}.sqlite")
         client = GuardsWay(self._client)
         watch = Watch(
             client,
@@ -207,6 +223,11 @@ class GuardKeeper:
             rules=lambda: watch.rules.guard, on_page=self._page, far=self._far,
         )  # fmt: skip
         guard = Guard(watch, closer, journal, options, login=login)
+        if forgotten:  # it may have been latched
+            guard.latch(f"the guard lost its memory: {forgotten}", "guard")
+            self._troubles.append(forgotten)
+        for number, trouble in enumerate(self._troubles):
+            guard.voice.alert("critical", "guard", trouble, about=str(number))
         with self._made:
             self._journal, self.guard = journal, guard
             if self._rules is not None:
@@ -216,7 +237,7 @@ class GuardKeeper:
             guard.start()
             self._stops.append(guard.stop)
             if self._open_log is not None:
-                guard.latches = Unreached()
+                guard.follows_log = True
                 follower = LogFollower(NearGuard(guard), self._open_log, namespace=self._namespace)
                 follower.start()
                 self._stops.append(follower.stop)

@@ -9,6 +9,7 @@ from producers.guard.commands import Answer, Via, judge_command, reason_of, scop
 from producers.guard.jobs import Job
 from producers.guard.latching import StillLatched
 from producers.guard.watch.blocks import Block
+from producers.guard.ways.unreached import Unreached
 
 if TYPE_CHECKING:  # it is handed in
     from producers.guard.guard import Guard
@@ -70,8 +71,9 @@ def _resume(guard: Guard, command: Command) -> Answer:
         return Answer(False, "the flatten does not stop yet: try again")
     try:
         held = guard.latching.clear(
-            guard.latches, by=command.issued_by, command_id=command.command_id
-        )
+            guard.latches or (Unreached() if guard.follows_log else None),
+            by=command.issued_by, command_id=command.command_id,
+        )  # fmt: skip
     except StillLatched as error:
         return Answer(False, str(error))
     guard.unblock_all()

@@ -18,11 +18,12 @@ from events.log import OPERATOR, Log, LogUnavailable, Slot
 from events.memory_log import MemoryLog
 from producers.guard.commands import until_of
 from producers.guard.jobs import GOING_ON, LOOKING_AFTER, Job, Jobs
-from producers.guard.journal import Journal
+from producers.guard.journal import Journal, open_journal
 from producers.guard.latching import Latching, StillLatched
 from producers.guard.watch.blocks import BLOCKS_MAX, MORE, Block, Blocks
 from producers.guard.watch.watch import ends
-from producers.guard.ways.following import LogFollower, Unreached
+from producers.guard.ways.following import LogFollower
+from producers.guard.ways.unreached import Unreached
 from producers.terminals import constants as mt5
 from tests.servers import wait_until
 
@@ -32,6 +33,10 @@ NOW_MS = 1_800_000_000_000
 def command(verb: str, id: str = "c", **arguments: Any) -> Command:
     told = {"verb": verb, "command_id": id, "arguments": arguments}
     return Command.model_validate({"event_time_ms": NOW_MS, "issued_by": "me", **told})
+
+
+def latch(latch_id: str) -> Latch:
+    return Latch(login=1, latch_id=latch_id, reason="r", by="b", since_ms=1)
 
 
 # --- commands
@@ -186,10 +191,59 @@ def test_a_flatten_is_not_lost_while_another_one_is_gone_on_with() -> None:
 def test_a_log_never_reached_is_one_whose_copy_may_remain(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     two = Latching(journal, login=1, terminal="t", now_ms=lambda: NOW_MS)
-    two.set(Latch(login=1, latch_id="a", reason="r", by="b", since_ms=1))
+    two.set(latch("a"))
     with pytest.raises(LogUnavailable):
         Unreached().read(1)
     with pytest.raises(StillLatched, match="log's copy of the latch remains"):
         two.clear(Unreached(), by="me")
     assert two.current is not None
+    journal.close()
+
+
+# --- a memory that is damaged, or cannot be written
+
+
+def test_a_damaged_journal_is_moved_aside_and_one_that_cannot_be_made_is_memory(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "7.sqlite"
+    path.write_bytes(b"no database at all" * 100)
+    journal, trouble = open_journal(path)
+    assert "not a database" in trouble
+    assert [one.name for one in tmp_path.glob("7.sqlite.broken-*")]
+    journal.set_facts({"a": 1})
+    journal.close()
+    again, fine = open_journal(path)
+    assert (again.fact("a"), fine) == (1, "")
+    again.close()
+    (tmp_path / "file").write_text("no folder")
+    memory, trouble = open_journal(tmp_path / "file" / "7.sqlite")
+    assert "check the folder" in trouble
+    memory.set(latch("a"))
+    assert memory.read(1) == latch("a"), "it holds as long as the process does"
+    memory.close()
+
+
+def test_a_damage_behind_the_first_page_is_seen_too(tmp_path: Path) -> None:
+    path = tmp_path / "7.sqlite"
+    journal = Journal(path)
+    for number in range(200):
+        journal.take_command(f"{number}" * 50, verb="halt", by="me", accepted=True, text="x" * 99)
+    journal.close()
+    whole = bytearray(path.read_bytes())
+    whole[4096 * 6 :] = b"\xff" * (len(whole) - 4096 * 6)
+    path.write_bytes(whole)
+    opened, trouble = open_journal(path)
+    assert "malformed" in trouble
+    opened.close()
+
+
+def test_a_latch_that_cannot_be_read_latches_until_a_human_ends_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.set_facts({"latch:1": {"login": "nonsense"}})
+    two = Latching(journal, login=1, terminal="t", now_ms=lambda: NOW_MS)
+    assert two.current is not None
+    assert "cannot be read" in two.current.reason
+    assert two.clear(None, by="me") is not None
+    assert journal.read(1) is None
     journal.close()

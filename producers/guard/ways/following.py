@@ -16,7 +16,7 @@ from typing import Protocol
 
 from events.codec import BadEvent, UnknownEvent, decode
 from events.decisions import Command, ReferenceSet
-from events.latch import Latch, LatchStore
+from events.latch import LatchStore
 from events.log import (
     ACCOUNT_PARTITION,
     OPERATOR,
@@ -25,7 +25,6 @@ from events.log import (
     Lane,
     Log,
     LogError,
-    LogUnavailable,
     Slot,
     Stream,
 )
@@ -46,22 +45,6 @@ LOOK_BACK_MS = 60_000
 LOOK_BACK_MAX = 100
 PLACE_FACT = "place:"
 ANSWERED = ("handled", "dropped", "skipped")
-
-
-class Unreached:
-    """The log's copy of a latch before the log was reached: nobody knows. A LatchStore."""
-
-    def read(self, login: int) -> Latch | None:
-        """Raises LogUnavailable."""
-        raise LogUnavailable("the log was not reached since the guard began")
-
-    def set(self, latch: Latch) -> None:
-        """Raises LogUnavailable."""
-        self.read(latch.login)
-
-    def clear(self, login: int, latch_id: str) -> bool:
-        """Raises LogUnavailable."""
-        return self.read(login) is None
 
 
 class Follower(Protocol):

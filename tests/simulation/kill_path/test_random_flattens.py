@@ -36,6 +36,7 @@ class Story:
     def _account(self) -> VirtualAccount:
         mode = self.random.choice(("hedging", "hedging", "fifo", "netting"))
         netting = mode == "netting"
+        self.deals_may_close = mode != "hedging"
         return VirtualAccount(
             seed=self.random.randint(1, 1_000_000),
             execution_ms=self.random.choice((0.0, 0.0, 120.0, 900.0)),
@@ -99,7 +100,10 @@ class Story:
                 ("deselected", {"symbols": [pick.choice(SYMBOLS)]}),
         )  # fmt: skip
         kind, named = pick.choice(choices)
-        self.closed_by_others |= kind == "foreign_close"
+        # Without hedging a deal of somebody else's may be the end of a position that was there.
+        self.closed_by_others |= kind == "foreign_close" or (
+            kind == "foreign_position" and self.deals_may_close
+        )
         self.injected |= set(named.get("codes", ()))
         self.account.value("inject", kind, **named)
         return f"{kind} {named}"

@@ -167,7 +167,8 @@ def test_an_empty_database_gets_its_tables_and_a_wrong_group_is_refused(
     feed.append(10)
     code, _, told = consumer.run("consume", "--group", "nonsense")
     assert code == 2
-    assert "there is no group 'nonsense'. There is: " in told and "persist (stores" in told
+    assert "there is no group 'nonsense'. There is: " in told
+    assert "persist (stores" in told
     code, out, told = consumer.run("consume", "--until-idle", "--json")
     assert code == 0, told
     facts = json.loads(out)

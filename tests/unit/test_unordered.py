@@ -322,9 +322,13 @@ def test_a_group_runs_either_in_order_or_without() -> None:
     other.consumer().turn()
     other.feed(3)
     worker = Worker(other.log, other.group, options, sleep=lambda _: None)
-    with pytest.raises(GroupRefused, match="was run with --unordered before"):
+
+    def take_turns() -> None:
         for _ in range(3):
             worker.turn()
+
+    with pytest.raises(GroupRefused, match="was run with --unordered before"):
+        take_turns()
     assert other.numbers() == []
     assert worker.owned == {}
     worker.leave()

@@ -59,6 +59,10 @@ LAZY: dict[str, tuple[str, str]] = {
     "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
     "positions": ("consumers.trades.cli:positions", "Open positions: price, profit, stops."),
     "trades": ("consumers.trades.cli:trades", "Closed trades with their net result."),
+    "analytics": (
+        "consumers.analytics.cli:analytics",
+        "What trading brought and cost, by hour, symbol, strategy.",
+    ),
     "why": (
         "consumers.replay.why_cli:why_command",
         "Show what led to an entry, and what followed.",

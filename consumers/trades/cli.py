@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
+from consumers.trades.asked import END_MS, midnight_ms, opened_archive, terminals_of
 from consumers.trades.holdings import holdings
 from consumers.trades.page import holdings_page, trades_page
-from consumers.trades.recorded import TRADES, Found, Stored, Wanted, recorded
+from consumers.trades.recorded import TRADES, Found, Wanted, recorded
 from events.cli import opened_log
 from events.instants import instant_option
-from events.log import Entry, Log, Stream
-from events.postgres import DatabaseError, connect, read_newest
-from events.postgres.connection import translated
+from events.log import Log
 from events.retention.opening import whole_log
-from events.settings import Settings, load
-from events.views.state import collect
+from events.settings import load
+from events.trading import TradeUpdate
 from events.views.tables import page
 
-DAY_MS = 86_400_000
-
-
-class NothingDerived(RuntimeError):
-    """There are no trades to show. The message names cause and cure."""
+CURE = "run `bridgectl consume --group trades` (`up` does)"
 
 
 @click.command()
@@ -82,13 +76,13 @@ def trades(
     if today and (from_ms is not None or until_ms is not None):
         raise click.UsageError("--today is a span of its own: leave --from and --to out")
     settings = load()
-    with opened_log(settings) as bare, _stored(settings) as stored:
+    with opened_log(settings) as bare, opened_archive(settings, TradeUpdate.TYPE) as stored:
         log = whole_log(bare, settings)
         found = []
-        for name, begin_ms in _terminals(log, names, from_ms, until_ms).items():
-            wanted = Wanted(
-                begin_ms, _end_of(until_ms), symbols=frozenset(symbols), open_too=open_too
-            )
+        for name in terminals_of(log, names, TRADES, cure=CURE):
+            begin_ms = _begin_of(log, name, from_ms, until_ms)
+            end_ms = END_MS if until_ms is None else until_ms
+            wanted = Wanted(begin_ms, end_ms, symbols=frozenset(symbols), open_too=open_too)
             found.append(recorded(log, name, wanted, stored=stored))
     _tell(found, as_json=as_json)
 
@@ -100,62 +94,11 @@ def _tell(found: Sequence[Found], *, as_json: bool) -> None:
         page().print(trades_page(found))
 
 
-def _terminals(
-    log: Log, names: Sequence[str], from_ms: int | None, until_ms: int | None
-) -> dict[str, int]:
-    """Every terminal that is asked for, with the beginning of its span. Raises NothingDerived."""
-    known = log.namespaces()
-    unknown = sorted(set(names) - known.keys())
-    if unknown:
-        there = ", ".join(sorted(known)) or "none yet"
-        raise NothingDerived(f"the log holds no terminal {unknown[0]!r}; there is: {there}")
-    chosen = [name for name in sorted(names or known) if TRADES in log.tasks.writers(name)]
-    if not chosen:
-        raise NothingDerived(
-            "no trades were derived yet: run `bridgectl consume --group trades` (`up` does)"
-        )
-    return {name: _begin_of(log, name, from_ms, until_ms) for name in chosen}
-
-
 def _begin_of(log: Log, name: str, from_ms: int | None, until_ms: int | None) -> int:
     """The broker's midnight, unless a span is given."""
     if from_ms is not None:
         return from_ms
-    if until_ms is not None:
-        return 0
-    account = next((one.account for one in collect(log, only=name)), None)
-    offset_ms = account.offset_s * 1000 if account is not None else 0
-    return (_now_ms() + offset_ms) // DAY_MS * DAY_MS - offset_ms
-
-
-def _end_of(until_ms: int | None) -> int:
-    return 2**62 if until_ms is None else until_ms
-
-
-@contextmanager
-def _stored(settings: Settings) -> Iterator[Stored | None]:
-    """The database as a place to find older trades, where there is one that answers."""
-    dsn = settings.postgres_url()
-    if dsn is None:
-        yield None
-        return
-    try:
-        connection = connect(dsn, application="bridge trades")
-    except DatabaseError as error:
-        click.echo(f"the database is not asked: {error}", err=True)
-        yield None
-        return
-    with connection:
-
-        def newest(stream: Stream, since_ms: int) -> list[Entry]:
-            try:
-                with translated(dsn):
-                    return read_newest(connection, stream, "trade", since_ms=since_ms)
-            except DatabaseError as error:
-                click.echo(f"the database is not asked: {error}", err=True)
-                return []
-
-        yield newest
+    return midnight_ms(log, name) if until_ms is None else 0
 
 
 def _now_ms() -> int:

@@ -88,7 +88,7 @@ def recorded(log: Log, namespace: str, wanted: Wanted, *, stored: Stored | None 
     stream = Slot(namespace, TRADES, ACCOUNT_PARTITION).stream(Lane.HIGH)
     newest: dict[str, TradeUpdate] = {}
     looked, oldest_ms, cut = 0, NEVER_MS, ""
-    for entry in _newest_first(log, stream):
+    for entry in newest_first(log, stream):
         looked += 1
         if looked > LOOKED_AT_MAX:
             cut = f"looked at {LOOKED_AT_MAX} entries; there is more"
@@ -111,7 +111,8 @@ def recorded(log: Log, namespace: str, wanted: Wanted, *, stored: Stored | None 
     return Found(namespace, tuple(chosen), cut)
 
 
-def _newest_first(log: Log, stream: Stream) -> Iterator[Entry]:
+def newest_first(log: Log, stream: Stream) -> Iterator[Entry]:
+    """Every entry of a stream, the newest first."""
     before = log.info(stream).last_id
     while page := log.newest(stream, count_max=PAGE_ENTRIES, before=before):
         yield from page

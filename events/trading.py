@@ -7,6 +7,11 @@ from typing import ClassVar
 from events.event import Part, TerminalEvent, Ticket
 from events.log import Lane
 
+OPERATION_TYPES = frozenset({2, 3, 5, 6})
+"""Types of deals that are neither profit nor loss, but money that came or went: MT5's
+DEAL_TYPE_BALANCE, CREDIT, CORRECTION, BONUS. Charges, commissions, interest, dividends and taxes
+(4, 7 and above) are earned or paid."""
+
 
 class _AccountEvent(TerminalEvent):
     LANE: ClassVar[Lane] = Lane.HIGH
@@ -49,6 +54,9 @@ class Account(_AccountEvent):
     trade_expert: bool = True
     fifo_close: bool = False
     limit_orders: int = 0
+    deals_pending: bool = False
+    """Whether deals of the past are still being pulled (a first start, a long outage): sums over
+    weeks are not whole, and a position may have been opened by a deal that comes yet."""
 
 
 AccountMetrics = Account

@@ -18,7 +18,7 @@ from producers.pollers.candles import CandlePoller
 from producers.pollers.connection import Attached, Connection
 from producers.pollers.context import Context, ProducerOptions
 from producers.pollers.contracts import ContractPoller
-from producers.pollers.deals import DealFeed
+from producers.pollers.deals import DealFeed, PastDeals
 from producers.pollers.instruments import InstrumentPoller
 from producers.pollers.server_time import HostTime, ServerTime
 from producers.pollers.ticks import TickPoller
@@ -104,6 +104,9 @@ class Producer:
         self.connection = Connection(self.context, attach)
         self._deals = DealFeed(self.context)
         self._account = AccountPoller(self.context, self.connection, self._deals)
+        self._past = PastDeals(
+            self.context, self.connection, self._deals, ready=lambda: self._account.believed
+        )
         self._instruments = InstrumentPoller(self.context, self.connection)
         self._candles = CandlePoller(self.context, self.connection)
         self._contracts = ContractPoller(self.context, self.connection, self._account.conversions)
@@ -196,6 +199,7 @@ class Producer:
         every("pulse", PULSE_S, self.pulse.beat, alone=True)
         every("instruments", HISTORY_LOOK_S, self._instruments.poll, alone=True)
         every("contracts", HISTORY_LOOK_S, self._contracts.poll, alone=True)
+        every("past deals", HISTORY_LOOK_S, self._past.poll, alone=True)
         self._scheduler.cron("instruments anew", options.instrument_cron, self._instruments.expire)
         if options.timeframes:
             every("candles", HISTORY_LOOK_S, self._candles.poll, alone=True)

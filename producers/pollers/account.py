@@ -165,11 +165,12 @@ class AccountPoller:
     def _record(self, look: _Look) -> None:
         reading = self._context.reading(self._connection.login, look.after)
         told = self._told
-        events, known = self._deals.take(look.deals.value, look.done.value, reading)
-        events += self._levels(look, reading)
-        # One transaction: a deal and the book it explains are on disk together.
-        self._context.emit(events, known)
-        self._note(look, known)
+        with self._deals.lock:
+            events, known = self._deals.take(look.deals.value, look.done.value, reading)
+            events += self._levels(look, reading)
+            # One transaction: a deal and the book it explains are on disk together.
+            self._context.emit(events, known)
+            self._note(look, known)
         if any(isinstance(event, Account) for event in events):
             told.account_at = self._context.monotonic()
         if len(look.after.value) and told.positions == 0:
@@ -191,13 +192,17 @@ class AccountPoller:
                 events.append(translate.quotes(quoted, reading))
         now = self._context.monotonic()
         due = now - self._told.account_at >= self._context.options.account_repeat_s
-        if due or look.account.value._asdict() != self._told.account:
-            events.append(translate.account(look.account.value, reading))
+        if due or self._account_shape(look) != self._told.account:
+            pending = self._deals.pending
+            events.append(translate.account(look.account.value, reading, deals_pending=pending))
         return events
+
+    def _account_shape(self, look: _Look) -> dict[str, Any]:
+        return {**look.account.value._asdict(), "deals_pending": self._deals.pending}
 
     def _note(self, look: _Look, known: list[Known]) -> None:
         """The events are on disk: from now on only changes of them are news."""
-        self._told.account = look.account.value._asdict()
+        self._told.account = self._account_shape(look)
         self._told.book = translate.book_shape(look.after.value)
         self._told.orders = translate.orders_shape(look.orders.value)
         self._told.quotes = [tuple(tick) for _, tick in look.quoted]

@@ -119,11 +119,19 @@ class Context:
         """Where a symbol's market data lies."""
         return partition_of(symbol, self.writer.partitions)
 
-    def emit(self, events: Sequence[AnyEvent], known: Iterable[Known] = ()) -> None:
-        """Spool events that cannot be pulled again. Raises SpoolFull, SpoolUnusable."""
+    def emit(
+        self,
+        events: Sequence[AnyEvent],
+        known: Iterable[Known] = (),
+        *,
+        places: Mapping[str, int] | None = None,
+    ) -> None:
+        """Spool events that cannot be pulled again, with what is remembered beside them. Raises
+        SpoolFull, SpoolUnusable."""
         known = tuple(known)
-        if events or known:
-            self.spool.put([(self._place(event), encode(event)) for event in events], known)
+        if events or known or places:
+            entries = [(self._place(event), encode(event)) for event in events]
+            self.spool.put(entries, known, places=places)
 
     def _place(self, event: AnyEvent) -> int:
         if isinstance(event, Instrument | GapHealed):

@@ -44,7 +44,7 @@ class Reading:
         }
 
 
-def account(info: Any, reading: Reading) -> Account:
+def account(info: Any, reading: Reading, *, deals_pending: bool = False) -> Account:
     """`account_info` as an event."""
     return Account(
         **reading.header,
@@ -70,6 +70,7 @@ def account(info: Any, reading: Reading) -> Account:
         trade_expert=bool(info.trade_expert),
         fifo_close=bool(info.fifo_close),
         limit_orders=info.limit_orders,
+        deals_pending=deals_pending,
     )
 
 

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +162,11 @@ class Spool:
         known: Iterable[Known] = (),
         *,
         place: tuple[str, int] | None = None,
+        places: Mapping[str, int] | None = None,
     ) -> int:
         """Write (partition, entry) pairs and known tickets to disk, all or nothing. `place`:
-        (name, row) of another journal, up to which these entries take it over.
+        (name, row) of another journal, up to which these entries take it over; `places`: more
+        numbers to remember with them.
 
         Returns the last row number. Raises SpoolFull, SpoolUnusable.
         """
@@ -183,8 +185,8 @@ class Spool:
                 for partition, entry in entries:
                     row = db.execute(_INSERT, _row_of(partition, entry, now)).lastrowid or row
                 db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?)", known)
-                if place is not None:
-                    db.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", place)
+                noted = dict(places or {}) | dict([place] if place is not None else [])
+                db.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", noted.items())
         except sqlite3.Error as error:
             raise _full_or_unusable(self.path, error) from error
         self._arrive(entries, size)

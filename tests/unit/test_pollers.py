@@ -26,7 +26,7 @@ from producers.pollers.connection import Attached
 from producers.pollers.context import ProducerOptions
 from producers.producer import Producer
 from producers.terminals.constants import TIMEFRAME_H1
-from producers.terminals.interface import Reply, TerminalHung, TerminalLost
+from producers.terminals.interface import HistoryLost, Reply, TerminalHung, TerminalLost
 from tests.fake_terminal import (
     OFFSET_S,
     SERVER_NOW_S,
@@ -96,6 +96,11 @@ class House:
     def look_at_account(self) -> None:
         self.producer._account.expire()
         self.producer._account.poll()
+        assert self.producer._sender.drain(5)
+
+    def look_back(self) -> None:
+        """A turn of the job that pulls deals of the past."""
+        self.producer._past.poll()
         assert self.producer._sender.drain(5)
 
     def come_up(self) -> None:
@@ -506,7 +511,156 @@ def test_an_old_pending_order_cancelled_while_we_were_away_is_told(houses: House
     house.terminal.orders = ()
     house.terminal.done_orders = (order(5, setup_s=old_s, done_s=SERVER_NOW_S),)
     house.look_at_account()
+    assert house.events(OrderDone) == []
+    for _ in range(3):
+        house.look_back()
     assert [done.order.ticket for done in house.events(OrderDone)] == [5]
+
+
+# ---- deals of the past
+
+DAY_S = 86_400
+
+
+def asked_windows(house: House, method: str = "history_deals_get") -> list[tuple[int, int]]:
+    return [args for name, args in house.terminal.calls if name == method]
+
+
+def month_of_deals() -> tuple[Any, ...]:
+    return tuple(deal(n, at_s=SERVER_NOW_S - n * DAY_S // 2 - 5) for n in range(50, -1, -1))
+
+
+def test_a_first_start_looks_at_the_last_days_and_pulls_the_month_before_apart(
+    houses: Houses,
+) -> None:
+    house = houses.build("EURUSD")
+    house.terminal.positions = (position(1),)
+    house.terminal.deals = month_of_deals()
+    house.look_back()
+    assert asked_windows(house) == [], "the newest deals come with the first look"
+    house.look_at_account()
+    [(begin_s, _)] = asked_windows(house)
+    assert begin_s >= SERVER_NOW_S - OFFSET_S - 2 * DAY_S
+    assert {d.ticket for d in house.events(Deal)} <= set(range(6))
+    assert [seen.deals_pending for seen in house.events(Account)] == [True]
+    house.terminal.calls.clear()
+    for _ in range(4):
+        house.look_back()
+    windows = asked_windows(house)
+    assert max(until_s - begin_s for begin_s, until_s in windows) <= DAY_S + 1
+    told = [d.ticket for d in house.events(Deal)]
+    assert sorted(told) == list(range(51))
+    late = told[told.index(50) :]
+    assert late == sorted(late, reverse=True), "oldest first"
+    house.look_at_account()
+    assert [seen.deals_pending for seen in house.events(Account)] == [True, False]
+
+
+def test_deals_of_the_past_are_pulled_on_after_a_restart(houses: Houses) -> None:
+    house = houses.build("EURUSD")
+    house.terminal.positions = (position(1),)
+    house.terminal.deals = month_of_deals()
+    house.look_at_account()
+    house.look_back()
+    came = max(until_s for _, until_s in asked_windows(house)[1:])
+    houses.close(house)
+    house.terminal.calls.clear()
+    house = houses.build("EURUSD", terminal=house.terminal, log=house.log)
+    house.look_at_account()
+    for _ in range(4):
+        house.look_back()
+    assert asked_windows(house)[1][0] == came - 1
+    assert sorted(d.ticket for d in house.events(Deal)) == list(range(51))
+
+
+def test_a_history_that_is_still_loading_is_asked_for_again(houses: Houses) -> None:
+    house = houses.build("EURUSD")
+    house.terminal.positions = (position(1),)
+    house.look_at_account()
+    for _ in range(4):
+        house.look_back()
+    assert house.events(Deal) == []
+    house.terminal.deals = month_of_deals()  # now it is there
+    for _ in range(3):
+        house.pass_time(61)
+        for _ in range(4):
+            house.look_back()
+    house.look_at_account()
+    assert sorted(d.ticket for d in house.events(Deal)) == list(range(51))
+    house.terminal.calls.clear()
+    house.pass_time(61)
+    house.look_back()
+    assert asked_windows(house) == [], "nothing new came: it is all there"
+    houses.close(house)
+    house = houses.build("EURUSD", terminal=house.terminal, log=house.log)
+    house.look_at_account()
+    house.look_back()
+    assert len(asked_windows(house)) == 1, "and it stays so after a restart"
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_after_a_long_outage_what_the_look_leaves_out_is_pulled(
+    houses: Houses, restart: bool
+) -> None:
+    house = houses.build("EURUSD", kind="simulated")
+    house.terminal.positions = (position(1),)
+    house.terminal.deals = (deal(1),)
+    house.look_at_account()
+    for _ in range(4):
+        house.look_back()
+    house.pass_time(5 * DAY_S)
+    if restart:
+        houses.close(house)
+        house = houses.build("EURUSD", terminal=house.terminal, log=house.log, kind="simulated")
+    house.terminal.calls.clear()
+    away = tuple(deal(n, at_s=SERVER_NOW_S + n * DAY_S // 4) for n in range(2, 20))
+    house.terminal.deals += away
+    house.producer.context.clock.host.heard(Reply(None, (1, ""), house.terminal.utc_now_ms(), 0.0))
+    house.look_at_account()
+    told = {d.ticket for d in house.events(Deal)}
+    assert {19, 18, 17} <= told
+    assert not {2, 3, 4} & told
+    house.look_back()
+    assert sorted(d.ticket for d in house.events(Deal)) == list(range(1, 20))
+
+
+def test_deals_of_the_past_are_taken_from_our_account_only(houses: Houses) -> None:
+    house = houses.build("EURUSD")
+    house.terminal.positions = (position(1),)
+    house.look_at_account()
+    house.terminal.deals = month_of_deals()
+    foreign = house.terminal.account.replaced(login=8)
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "history_deals_get":
+            house.terminal.account = foreign
+
+    house.client.before = before
+    house.look_back()
+    assert house.events(Deal) == []
+    assert house.producer.connection.reason == "wrong_account"
+
+
+def test_a_history_host_that_fails_leaves_the_terminal_up(houses: Houses) -> None:
+    house = houses.build("EURUSD")
+    house.terminal.positions = (position(1),)
+    house.look_at_account()
+    house.terminal.deals = month_of_deals()
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "history_deals_get":
+            raise HistoryLost("no second host")
+
+    house.client.before = before
+    house.look_back()
+    assert house.producer.connection.up
+    assert "no second host" in house.producer.report.incidents["history"]
+    house.client.before = lambda *_: None
+    house.pass_time(6)
+    for _ in range(4):
+        house.look_back()
+    house.look_at_account()
+    assert sorted(d.ticket for d in house.events(Deal)) == list(range(51))
 
 
 def test_quotes_follow_held_and_conversion_symbols(houses: Houses) -> None:

@@ -12,10 +12,8 @@ from typing import Any
 
 from events.rules import BalanceOperation, Rules, TradingDay, trading_day
 from events.rules.resets import instant_ms
-from events.trading import Deal
+from events.trading import OPERATION_TYPES, Deal
 
-OPERATION_TYPES = frozenset({2, 3, 5, 6})
-"""MT5's DEAL_TYPE_BALANCE, CREDIT, CORRECTION, BONUS: money that nobody earned."""
 TRADE_TYPES = frozenset({0, 1})
 IN, OUT, IN_OUT, OUT_BY = 0, 1, 2, 3
 MINUTE_MS = 60_000

@@ -24,8 +24,10 @@ from events.rules import (
     floors,
     judge,
     look,
+    trading_day,
     with_set,
 )
+from events.rules.references import DAY_BALANCE
 from producers.guard.journal import Journal
 from producers.guard.watch.looking import Look as TerminalLook
 
@@ -96,6 +98,7 @@ class HardLimits:
         *,
         cost_of_closing: float,
         operations: Mapping[int, float],
+        reset_balance: float | None = None,
         counts: bool = True,
     ) -> Reading:
         """A look in the words of the rules. `operations`: amount by deal ticket. `counts`: what
@@ -125,8 +128,25 @@ class HardLimits:
                 for ticket, amount in operations.items()
             ),
             opened=opened,
+            reset_balance=reset_balance,
             connected=seen.connected,
         )
+
+    def reset_ms(self, now_ms: int) -> int:
+        """When the firm's day that runs began."""
+        account = self.rules.account
+        return trading_day(
+            now_ms, reset_time=account.reset_time, reset_zone=account.reset_zone
+        ).start_ms
+
+    def misses_reset(self, now_ms: int) -> bool:
+        """Whether nobody saw the balance at the reset: before the first reading, or after one that
+        passed while nobody looked."""
+        known = self.references
+        if known is None or DAY_BALANCE in known.unknown:
+            return True
+        gap = now_ms - known.time_ms > self.rules.account.gap_s * 1000
+        return gap and now_ms >= known.day_until_ms
 
     def take(self, reading: Reading, *, now: float) -> None:
         """Move the references on by a reading, without judging it."""
@@ -141,7 +161,7 @@ class HardLimits:
         seen is remembered from look to look."""
         watched = self._watched.model_copy(update={"references": self._references or References()})
         found = look(
-            watched, self._alone(), reading, login=self._login, now_ms=now_ms, figures=figures
+            watched, self.alone(), reading, login=self._login, now_ms=now_ms, figures=figures
         )
         self._watched, self._references = found.watched, found.watched.references
         self._keep_sometimes(now)
@@ -157,7 +177,7 @@ class HardLimits:
         """A human resumed, or a lock ended: limits act anew."""
         self._watched = self._watched.model_copy(update={"trips": self._watched.trips.released()})
 
-    def _alone(self) -> Rules:
+    def alone(self) -> Rules:
         """The hard limits, without locks: what was closed may have to be closed again."""
         hard = (one for one in self.rules.limits if one.hard)
         return self.rules.model_copy(

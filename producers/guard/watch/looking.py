@@ -10,12 +10,6 @@ from typing import Any
 
 from producers.terminals.interface import Priority, Reply, TerminalClient, TerminalLost
 
-OPERATIONS = frozenset({2, 3, 5, 6})
-"""MT5's DEAL_TYPE_BALANCE, CREDIT, CORRECTION, BONUS: money that nobody earned or lost."""
-DEALS_BACK_S = 86_400
-FAR_S = 2 * 86_400
-"""No server's clock is a day ahead of UTC; asking for what lies ahead costs nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -64,29 +58,6 @@ def look_at(
         utc_ms=account.utc_ms,
         trouble=f"the terminal answered {unknown[0][0]} {unknown[0][1]}" if unknown else "",
     )
-
-
-def operations_since(
-    client: TerminalClient, known: set[int], *, utc_ms: int, within_s: float
-) -> list[tuple[int, float]] | None:
-    """(ticket, amount) of deposits, withdrawals and the like of the last day that are not
-    `known` yet; None when the terminal does not say."""
-    begin_s = utc_ms // 1000 - DEALS_BACK_S
-    future = client.submit(
-        "history_deals_get", begin_s, utc_ms // 1000 + FAR_S, priority=Priority.ACCOUNT
-    )
-    try:
-        reply = _within(future, within_s)
-    except (TerminalLost, FutureTimeout):
-        future.cancel()
-        return None
-    if reply.unknown:
-        return None
-    return [
-        (int(deal.ticket), float(deal.profit + deal.swap + deal.commission + deal.fee))
-        for deal in reply.value
-        if deal.type in OPERATIONS and deal.ticket not in known
-    ]
 
 
 def lots_of(positions: Sequence[Any]) -> float:

@@ -17,7 +17,9 @@ from producers.guard.watch.costs import ClosingCosts
 from producers.guard.watch.dead_man import DeadMan
 from producers.guard.watch.figures import figures_of
 from producers.guard.watch.hard_limits import HardLimits
-from producers.guard.watch.looking import Look, look_at, operations_since
+from producers.guard.watch.looking import Look, look_at
+from producers.guard.watch.minding import mind_references, mind_windows
+from producers.guard.watch.money import balance_at_reset, operations_since
 from producers.terminals import constants as mt5
 from producers.terminals.interface import Priority, TerminalClient
 
@@ -27,6 +29,7 @@ EMERGENCY_LOOK_S = 1.0
 REREADS_MAX = 3
 CLOSING_PAUSE_S = 1.0
 BLIND_S = 3.0
+DEALS_EVERY_S = 15.0
 LOTS_EPSILON = 1e-9
 SILENT_S = 3.0
 """The log is called silent after so long."""
@@ -89,6 +92,7 @@ class Watch:
         self._trouble = "no look yet"
         self._wrong_account = False
         self._balance: float | None = None
+        self._deals_asked_at = now - DEALS_EVERY_S
         self._doubt_at: float | None = None
         """Since when a hard limit is seen reached and not confirmed."""
         self._acting: set[str] = set()
@@ -123,6 +127,8 @@ class Watch:
             self._follow(look, judge=not closing, latched=latched)
         self._mind_blindness()
         self._mind_silence()
+        mind_references(self.owner, self.hard.alone(), self.hard.references, self.terminal)
+        mind_windows(self.owner, self.rules, look.utc_ms or int(self._wall() * 1000))
         at_stake = latched or not self._flat
         self.pause_s = self._poll_s if at_stake else self._idle_s
         if closing:
@@ -207,7 +213,24 @@ class Watch:
     def _reading(self, look: Look, cost: float) -> Reading:
         """A look in the words of the rules."""
         operations = {} if look.account is None else self._operations(look)
-        return self.hard.reading_of(look, cost_of_closing=cost, operations=operations)
+        return self.hard.reading_of(
+            look, cost_of_closing=cost, operations=operations,
+            reset_balance=self._reset_balance(look),
+        )  # fmt: skip
+
+    def _reset_balance(self, look: Look) -> float | None:
+        """From deals, where nobody saw the reset; asked for now and then."""
+        now, begin = self._monotonic(), self.hard.references is None
+        if look.account is None or not self.hard.misses_reset(look.utc_ms):
+            return None
+        if not begin and now - self._deals_asked_at < DEALS_EVERY_S:
+            return None
+        self._deals_asked_at = now
+        return balance_at_reset(
+            self._client, balance=float(look.account.balance),
+            reset_ms=self.hard.reset_ms(look.utc_ms), utc_ms=look.utc_ms,
+            within_s=self._look_within_s,
+        )  # fmt: skip
 
     def _operations(self, look: Look) -> Mapping[int, float]:
         """Deposits and the like, asked for when the balance moved, and as long as nothing explains
@@ -219,8 +242,9 @@ class Watch:
             return {}
         known = set(references.tickets) if references else set()
         found = operations_since(
-            self._client, known, utc_ms=look.utc_ms, within_s=self._look_within_s
-        )
+            self._client, known, since_ms=references.time_ms if references else look.utc_ms,
+            utc_ms=look.utc_ms, within_s=self._look_within_s,
+        )  # fmt: skip
         if found is None:
             return {}
         self._balance = balance

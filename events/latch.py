@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Literal, Protocol
 
 from events.event import Part
+from events.log import LogUnavailable
 
 LATCH_ID_BYTES = 8
 
@@ -84,6 +85,22 @@ class MemoryLatches:
                 return False
             self._latches.pop(login, None)
             return True
+
+
+class UnreachedLatches:
+    """The log's copy before the log was reached for the first time: nobody knows it."""
+
+    def read(self, login: int) -> Latch | None:
+        """Raises LogUnavailable."""
+        raise LogUnavailable("the log was not reached since the guard began")
+
+    def set(self, latch: Latch) -> None:
+        """Raises LogUnavailable."""
+        self.read(latch.login)
+
+    def clear(self, login: int, latch_id: str) -> bool:
+        """Raises LogUnavailable."""
+        return self.read(login) is None
 
 
 def new_latch_id() -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from events.decisions import Command
+from events.latch import UnreachedLatches
 from producers.guard.commands import Answer, Via, judge_command, reason_of, scope_of, until_of
 from producers.guard.jobs import Job
 from producers.guard.latching import StillLatched
 from producers.guard.watch.blocks import Block
-from producers.guard.ways.unreached import Unreached
 
 if TYPE_CHECKING:  # it is handed in
     from producers.guard.guard import Guard
@@ -72,7 +72,7 @@ def _resume(guard: Guard, command: Command) -> Answer:
         return Answer(False, "the flatten does not stop yet: try again")
     try:
         held = guard.latching.clear(
-            guard.latches or (Unreached() if guard.follows_log else None),
+            guard.latches or (UnreachedLatches() if guard.follows_log else None),
             by=command.issued_by, command_id=command.command_id,
         )  # fmt: skip
     except StillLatched as error:

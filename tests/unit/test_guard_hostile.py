@@ -13,7 +13,7 @@ import pytest
 from events.codec import encode
 from events.decisions import Command
 from events.guarding import FlattenEnded
-from events.latch import Latch
+from events.latch import Latch, UnreachedLatches
 from events.log import OPERATOR, Log, LogUnavailable, Slot
 from events.memory_log import MemoryLog
 from producers.guard.commands import until_of
@@ -23,7 +23,6 @@ from producers.guard.latching import Latching, StillLatched
 from producers.guard.watch.blocks import BLOCKS_MAX, MORE, Block, Blocks
 from producers.guard.watch.watch import ends
 from producers.guard.ways.following import LogFollower
-from producers.guard.ways.unreached import Unreached
 from producers.terminals import constants as mt5
 from tests.servers import wait_until
 
@@ -193,9 +192,9 @@ def test_a_log_never_reached_is_one_whose_copy_may_remain(tmp_path: Path) -> Non
     two = Latching(journal, login=1, terminal="t", now_ms=lambda: NOW_MS)
     two.set(latch("a"))
     with pytest.raises(LogUnavailable):
-        Unreached().read(1)
+        UnreachedLatches().read(1)
     with pytest.raises(StillLatched, match="log's copy of the latch remains"):
-        two.clear(Unreached(), by="me")
+        two.clear(UnreachedLatches(), by="me")
     assert two.current is not None
     journal.close()
 

@@ -23,7 +23,8 @@ from psycopg import sql
 ROOT_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root: then it runs as this user."""
 START_TRIES = 3
-_TEMPLATE = "bridge_template"
+TEMPLATE = "bridge_template"
+"""A database with the newest schema, to make others of."""
 
 
 class PostgresServer:
@@ -140,7 +141,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     ) as folder:
         server = PostgresServer(Path(folder) / "pgdata").start()
         try:
-            migrate(server.create_database(_TEMPLATE))
+            migrate(server.create_database(TEMPLATE))
             yield server
         finally:
             server.kill()
@@ -158,7 +159,7 @@ def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A database with the newest schema, of this test alone."""
     name = f"test_{secrets.token_hex(6)}"
-    yield postgres_server.create_database(name, template=_TEMPLATE)
+    yield postgres_server.create_database(name, template=TEMPLATE)
     postgres_server.drop_database(name)
 
 

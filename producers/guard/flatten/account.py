@@ -170,7 +170,8 @@ class AccountCalls:
         """False while nothing is open that must be closed: then reads take their turn."""
 
     def submit(self, method: str, *args: Any, **kwargs: Any) -> Future[Reply]:
-        timeout_s = {"order_send": self.order_s, "history_deals_get": HISTORY_S}.get(method, READ_S)
+        timeout_s = HISTORY_S if method.startswith("history_") else READ_S
+        timeout_s = self.order_s if method == "order_send" else timeout_s
         urgent = self.urgent or method == "order_send"
         priority = Priority.EMERGENCY if urgent else Priority.ACCOUNT
         try:

@@ -77,7 +77,7 @@ class Item:
     retcode: int | None = None
     price_closed: float = 0.0
     explained: bool = False
-    """Whether deals account for its end."""
+    """Whether history accounts for its end."""
     detail: str = ""
     sent: Sent | None = None
 
@@ -106,7 +106,7 @@ class Item:
             told = "refused" if answered or self.others else "unknown"
         else:
             told = self.status
-        if told == "closed" and not self.explained and self.kind == "position":
+        if self.done and not self.explained:
             told = "unknown"
         return TicketOutcome(
             ticket=self.ticket,

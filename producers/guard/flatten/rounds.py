@@ -131,7 +131,7 @@ class Rounds:
             item.status, item.explained = "open", False
             item.sent = Sent((), held.volume_lots, self.clock(), CONFIRM_S)
         elif item.kind == "order" and item.ticket in orders:
-            item.status = "open"
+            item.status, item.explained = "open", False
 
     def _settled(self, item: Item, outcome: str) -> None:
         """What was sent for an item is known now."""

@@ -279,25 +279,31 @@ class Run:
         others = any(i.others and not i.done for i in self.rounds.items.values())
         if unexplained:
             tickets = ", ".join(str(item.ticket) for item in unexplained[:5])
-            self._end("UNKNOWN", look, f"no deals account for the end of {tickets}")
+            self._end("UNKNOWN", look, f"history does not account for the end of {tickets}")
         else:
             self._end("FLAT_EXCEPT" if others else "FLAT", look)
 
     def _explain(self) -> list[Item]:
-        """Ask deals for each position that is gone; those they do not account for."""
-        gone = [
-            item for item in self.rounds.items.values()
-            if item.kind == "position" and item.done and not item.explained
-        ]  # fmt: skip
+        """Ask history for whatever is gone: deals for a position, the order itself for an order.
+        Those it does not account for: an empty list may have been read while it was filled."""
+        gone = [item for item in self.rounds.items.values() if item.done and not item.explained]
         asked = [
-            (item, self.calls.submit("history_deals_get", position=item.identifier))
+            (
+                item,
+                self.calls.submit("history_deals_get", position=item.identifier)
+                if item.kind == "position"
+                else self.calls.submit("history_orders_get", ticket=item.ticket),
+            )
             for item in gone
         ]
         for item, call in asked:
-            deals = known(call)
-            if deals is None:
+            found = known(call)
+            if found is None:
                 continue
-            total = sum_deals(deals)
+            if item.kind == "order":
+                item.explained = bool(found)
+                continue
+            total = sum_deals(found)
             item.explained = total.explains_end_of(item.volume_lots)
             item.price_closed = total.price_closed or item.price_closed
         return [item for item in gone if not item.explained]

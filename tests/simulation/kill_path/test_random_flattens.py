@@ -28,6 +28,8 @@ class Story:
         self.random = random.Random(seed)
         self.account = self._account()
         self.closed_by_others = False
+        self.hidden_until_ms = 0
+        """Lists may be empty until then: what nobody ever saw is closed by later sweeps."""
         self.injected: set[int] = set()
         self._fill()
         self.was: Before = before(self.account.value, magic=MAGIC)
@@ -104,6 +106,8 @@ class Story:
         self.closed_by_others |= kind == "foreign_close" or (
             kind == "foreign_position" and self.deals_may_close
         )
+        if kind == "empty_account":
+            self.hidden_until_ms = self.account.now_ms() + int(named["for_s"] * 1000) + 2_000
         self.injected |= set(named.get("codes", ()))
         self.account.value("inject", kind, **named)
         return f"{kind} {named}"
@@ -112,7 +116,8 @@ class Story:
         flattener = self.account.flattener(recloses_per_minute_max=100)
         ended = flattener.run("account", "a story", "tester", self.account.now_ms())
         for _ in range(60 * MINUTES_MAX):
-            if ended.state == "FLAT" and not self.account.value("positions_get"):
+            shown = self.account.now_ms() >= self.hidden_until_ms
+            if shown and ended.state == "FLAT" and not self.account.value("positions_get"):
                 break
             self.account.sleep(1.0)
             ended = flattener.tend() or ended

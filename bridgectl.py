@@ -224,7 +224,7 @@ def up(
         _say_what_runs(options, settings)
         with servers(settings) as found:
             log.info("redis: %s, database: %s", found.redis_kind, found.postgres_kind)
-            result = run(options, found, verify=_verifier(found))
+            result = run(options, found, verify=_verifier(found, settings.state_dir))
     if options.counted:
         click.echo(json.dumps(result.to_json()) if as_json else result.told())
         click.get_current_context().exit(0 if result.good else EXIT_DIFFERS)
@@ -263,7 +263,13 @@ def verify_ticks(
     chosen = TerminalChoice(**choice)
     with servers(settings) as found:
         done = [
-            compared(one, found, only=one.symbols if chosen.symbols else (), last_s=last_s)
+            compared(
+                one,
+                found,
+                only=one.symbols if chosen.symbols else (),
+                last_s=last_s,
+                state_dir=settings.state_dir,
+            )
             for one in chosen_terminals(settings, chosen)
         ]
     whole = Verification(
@@ -284,6 +290,7 @@ def compared(
     only: tuple[str, ...] = (),
     spans: Spans | None = None,
     last_s: float | None = None,
+    state_dir: Path | None = None,
 ) -> Verification:
     """What a terminal gives now, against log and database.
 
@@ -310,7 +317,10 @@ def compared(
             nothing = {terminal.name: "nothing was captured"} if spans is None else {}
             return Verification(not_checked=nothing)
         asked = () if recorded and not only else symbols
-        with opened_truth(terminal, asked, newest_server_ms=max(ends, default=0)) as truth:
+        newest_ms = max(ends, default=0)
+        with opened_truth(
+            terminal, asked, newest_server_ms=newest_ms, state_dir=state_dir
+        ) as truth:
             if recorded and last_s is None:
                 wanted = dict.fromkeys(PLACES, truth.whole_spans())
             return captured.compared(truth, wanted)
@@ -322,14 +332,14 @@ def newest_part(spans: Spans, last_s: float) -> Spans:
     return {one: (max(begin, until - last_ms), until) for one, (begin, until) in spans.items()}
 
 
-def _verifier(found: Servers) -> Verify:
+def _verifier(found: Servers, state_dir: Path) -> Verify:
     """How `up` compares a run at its end."""
     from consumers.captured import DATABASE, PLACES
     from events.running import Verified
 
     def verify_run(terminal: TerminalSettings, appended: Mapping[str, Appended]) -> Verified:
         spans = {one: seen.span for one, seen in appended.items() if seen.span is not None}
-        done = compared(terminal, found, spans=spans)
+        done = compared(terminal, found, spans=spans, state_dir=state_dir)
 
         def worst(count: str) -> int:
             return max(done.total(count, place) for place in PLACES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from producers.terminals.attach import Attached, Attachment
 from producers.terminals.client import HostLimits, open_client
 from producers.terminals.configured import terminal_spec
 from producers.terminals.interface import Priority, Reply, TerminalClient
+from producers.terminals.simulated.memory import moves_in
 from producers.terminals.spec import TerminalSpec
 
 PAGE_S = 3_600
@@ -116,16 +118,22 @@ class TerminalTicks:
 
 @contextmanager
 def opened_truth(
-    terminal: TerminalSettings, symbols: tuple[str, ...], *, newest_server_ms: int
+    terminal: TerminalSettings,
+    symbols: tuple[str, ...],
+    *,
+    newest_server_ms: int,
+    state_dir: Path | None = None,
 ) -> Iterator[TerminalTicks]:
     """A terminal of its own process to compare with, attached and with its symbols selected
     (without symbols: all it has, for a recorded terminal).
 
     A simulated terminal is made anew from the same seed, at a time when everything up to
-    `newest_server_ms` has happened. Raises NotSent (with the cause), TerminalLost.
+    `newest_server_ms` has happened, with its prices pushed as the account's memory in
+    `state_dir` tells. Raises NotSent (with the cause), TerminalLost, TruthUnavailable.
     """
     made_up = terminal.kind in (TerminalKind.SIMULATED, TerminalKind.RECORDED)
-    spec = _told_all(terminal_spec(terminal, observe=True), newest_server_ms)
+    spec = terminal_spec(terminal, observe=True, state_dir=state_dir)
+    spec = _told_all(spec, newest_server_ms)
     attachment = Attachment(spec, symbols=symbols, aliases=terminal.aliases)
     with open_client(spec, limits=HostLimits(call_s=CALL_WAIT_S), attach=attachment) as client:
         client.wait_until_up(UP_WAIT_S)
@@ -143,4 +151,11 @@ def _told_all(spec: TerminalSpec, newest_server_ms: int) -> TerminalSpec:
     elif spec.kind == "simulated":
         now_ms = time.time_ns() // 1_000_000
         options["start_utc_ms"] = max(now_ms, newest_server_ms + AHEAD_MS)
+        # The memory itself is left alone: its account is somebody else's, at another time.
+        memory = options.pop("memory", None)
+        if memory is not None:
+            try:
+                options["moves"] = moves_in(Path(str(memory)).expanduser())
+            except (OSError, ValueError) as error:
+                raise TruthUnavailable(f"how prices were pushed cannot be read: {error}") from error
     return spec.model_copy(update={"options": options})

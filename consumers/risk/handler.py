@@ -93,7 +93,8 @@ class RiskHandler(Handler):
         elif isinstance(event, Quotes):
             memory.take_quotes(event)
         elif isinstance(event, Deal):
-            realised.book_deal(memory.ledger, memory.counts, event)
+            since_ms = memory.watched.references.since_ms
+            realised.book_deal(memory.ledger, memory.counts, event, since_ms=since_ms)
         elif isinstance(event, Contracts):
             memory.take_contracts(event)
         elif isinstance(event, Closes):

@@ -34,6 +34,8 @@ from events.trading import Account
 UNCHANGED_MS = 1_000
 """An account that does not change is told again so often while positions are open."""
 REFERENCES = "references"
+PAST_FIGURES = ("realised_week", "realised_month", "losses_in_a_row")
+"""Known when every deal of the past is here; the newest day is told first."""
 
 
 class Looking:
@@ -99,6 +101,9 @@ class Looking:
         figures, view = self._figures(seen, rules, now_ms)
         named = figures.named | memory.realised(now_ms)
         named["losses_in_a_row"] = float(memory.counts["losses_in_a_row"])
+        if seen.deals_pending:  # part of a sum is another sum
+            for name in PAST_FIGURES:
+                named.pop(name, None)
         reading = self._reading(seen, view, figures, rules)
         self._begin(reading, rules)
         found = look(

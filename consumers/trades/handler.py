@@ -146,16 +146,22 @@ class TradesHandler(Handler):
             self._closed(event.login, identifier)
 
     def _closed(self, login: int, identifier: int) -> None:
-        """Keep the newest closed positions; forget older ones."""
+        """Keep the newest closed positions; forget older ones, those first whose opening is known:
+        a deal of the past may still tell the others."""
         closed: list[int] = self.state.setdefault(f"closed:{login}", [])
         if identifier in closed:
             closed.remove(identifier)
         closed.append(identifier)
         if len(closed) > CLOSED_KEPT_MAX:
-            oldest = closed.pop(0)
+            oldest = next((one for one in closed if self._whole(login, one)), closed[0])
+            closed.remove(oldest)
             kept = self._record(login, oldest)
             if kept is not None and state_of(kept["legs"][-1]) == "closed":
                 del self.state[_key(login, oldest)]
+
+    def _whole(self, login: int, identifier: int) -> bool:
+        kept = self._record(login, identifier)
+        return kept is None or all(leg["known"] for leg in kept["legs"])
 
     def _known(self, login: int) -> KnownTickets:
         if login not in self._tickets:

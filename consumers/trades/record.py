@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from consumers.trades.legs import (
     Booked,
@@ -17,6 +17,7 @@ from consumers.trades.legs import (
     seen_leg,
     vanish,
 )
+from events.accounting import Entry
 
 DEALS_KEPT_MAX = 64
 """Deals that can still be put into another order; older ones are folded for good."""
@@ -33,6 +34,8 @@ class Record(TypedDict):
     before: Booked | None
     vanished: bool
     doubt: str
+    guessed: NotRequired[list[DealRow]]
+    """Newest deals that lie in a base whose opening only the book told."""
 
 
 def new_record(before: Booked | None) -> Record:
@@ -48,6 +51,9 @@ def numbered(record: Record) -> dict[int, Leg]:
 
 def take(record: Record, deal: DealRow) -> None:
     """Let a deal take effect where it belongs in time."""
+    if _opens_what_was_guessed(record, deal):
+        record["deals"] = sorted([*record.pop("guessed", []), *record["deals"]], key=order_of)
+        record["base"], record["before"], record["vanished"] = [], None, True
     deals = record["deals"]
     late = bool(deals) and order_of(deal) < order_of(deals[-1])
     insort(deals, deal, key=order_of)
@@ -58,6 +64,15 @@ def take(record: Record, deal: DealRow) -> None:
         record["legs"] = fold(record["legs"], [deal], before=record["before"])
     if len(deals) > DEALS_KEPT_MAX:
         _settle_oldest(record)
+
+
+def _opens_what_was_guessed(record: Record, deal: DealRow) -> bool:
+    """Whether this is the opening of a position that was taken from the book before its deals
+    were here: they tell it better."""
+    if deal["entry"] != Entry.IN or record["first"] or len(record["base"]) != 1:
+        return False
+    leg = record["base"][0]
+    return not leg["known"] and not leg["entry_lots"] and deal["event_time_ms"] <= leg["open_ms"]
 
 
 def _settle_oldest(record: Record) -> None:
@@ -87,7 +102,9 @@ def follow_book(record: Record, booked: Booked | None, *, now_ms: int) -> None:
         record["base"] = [seen_leg(booked)]
     elif not legs[-1]["known"] and legs[-1]["side"] == booked["side"]:
         fit(legs[-1], booked)
+        guessed = [*record.get("guessed", []), *record["deals"]][-DEALS_KEPT_MAX:]
         record["base"], record["deals"] = [copy_of(leg) for leg in legs], []
+        record["guessed"] = guessed
         record["vanished"] = False
     else:
         side = "sell" if booked["side"] else "buy"

@@ -39,9 +39,17 @@ class KnownTickets:
         piece["newest_ms"] = max(piece["newest_ms"], time_ms)
         self._known.add(ticket)
         if index["last"] - index["first"] >= PIECES_MAX:
-            oldest = f"{self._name}:{index['first']}"
-            index["forgotten_ms"] = max(index["forgotten_ms"], self._state[oldest]["newest_ms"])
-            self._known.difference_update(self._state[oldest]["tickets"])
-            del self._state[oldest]
-            index["first"] += 1
+            self._forget(index)
         return True
+
+    def _forget(self, index: dict[str, int]) -> None:
+        """The piece with the oldest deals: deals of the past come after newer ones."""
+        names = [f"{self._name}:{one}" for one in range(index["first"], index["last"])]
+        oldest = min(names, key=lambda name: int(self._state[name]["newest_ms"]))
+        gone = self._state[oldest]
+        index["forgotten_ms"] = max(index["forgotten_ms"], gone["newest_ms"])
+        self._known.difference_update(gone["tickets"])
+        if oldest != names[0]:
+            self._state[oldest] = self._state[names[0]]
+        del self._state[names[0]]
+        index["first"] += 1

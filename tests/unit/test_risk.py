@@ -443,3 +443,37 @@ def test_nothing_but_stored_state_is_needed_to_go_on() -> None:
     ]
     kinds = {type(event) for event in desks[0].said}
     assert {Command, LimitBreach} <= kinds
+
+
+def test_sums_of_weeks_are_told_when_the_deals_of_the_past_are_here() -> None:
+    desk = Desk(rules())
+    desk.hold()
+    at = desk.now_ms
+    desk.tell(deal(90, at - HOUR_MS, position_id=9, entry=1, type=1, profit=-400.0))
+    told = desk.look(deals_pending=True)
+    assert told.figures["realised_day"] == -400
+    assert not {"realised_week", "realised_month", "losses_in_a_row"} & told.figures.keys()
+    desk.tell(deal(10, at - 9 * DAY_MS, position_id=1, profit=0.0))
+    desk.tell(deal(11, at - 8 * DAY_MS, position_id=1, entry=1, type=1, profit=900.0))
+    desk.tell(deal(12, at - 3 * DAY_MS, position_id=9, commission=-3.0))
+    told = desk.look()
+    assert told.figures["realised_month"] == 497
+    assert told.figures["losses_in_a_row"] == 1
+
+
+def test_losses_in_a_row_are_in_the_order_of_time_however_late_deals_come() -> None:
+    desk = known_desk()
+    at = desk.now_ms
+    late = [
+        deal(21, at - 9_000, position_id=1, volume_lots=2.0),
+        deal(22, at - 8_000, position_id=2, entry=1, type=1, profit=50.0),
+    ]
+    for one in [
+        deal(11, at - 5_000, position_id=1, entry=1, type=1, profit=-10.0),
+        deal(12, at - 4_000, position_id=3, entry=1, type=1, profit=-5.0),
+        *late,
+    ]:
+        desk.tell(one)
+    assert desk.look().figures["losses_in_a_row"] == 1, "half of the first is still open"
+    desk.tell(deal(13, at - 1_000, position_id=1, entry=1, type=1, profit=4.0))
+    assert desk.look().figures["losses_in_a_row"] == 2

@@ -484,3 +484,57 @@ def test_accounts_do_not_touch_each_other() -> None:
     assert (mine.login, theirs.login, theirs.state) == (LOGIN, 8, "open")
     empty = book_of([], account.now_ms)
     assert tell(trades, [empty, account_of(1.0, account.now_ms)]) == []
+
+
+# Deals of the past that come late ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("doubted", [False, True], ids=["at once", "after the book was believed"])
+def test_the_opening_of_an_old_position_that_comes_late_is_its_opening(doubted: bool) -> None:
+    account, trades = Trading(HEDGING), handler()
+    opened = account.fill(BUY, 1.0, 1.1, magic=12)
+    account.now_ms += STEP_MS
+    part = account.fill(SELL, 0.3, 1.2, position=opened.position_id)
+    account.now_ms += STEP_MS
+    newest = account.fill(SELL, 0.2, 1.3, position=opened.position_id)
+    account.now_ms += STEP_MS
+    found = tell(trades, [deal_of(newest), account.book(), account.account()])
+    if doubted:
+        found += looks(account, trades)
+        assert not only(found).trade.entry_known
+    found += tell(trades, [deal_of(opened), deal_of(part)])
+    found += looks(account, trades)
+    told, whole = only(found), handler()
+    tell(whole, [account.account()])
+    right = only(tell(whole, [deal_of(opened), deal_of(part), deal_of(newest)]))
+    assert told.trade == right.trade
+    assert (told.trade.entry_known, told.trade.volume_lots, told.doubt) == (True, 1.0, "")
+
+
+def test_a_month_of_late_deals_does_not_push_out_what_waits_for_its_opening() -> None:
+    account, trades = Trading(HEDGING), handler()
+    first = account.fill(BUY, 0.1, 1.1)
+    old = []
+    for _ in range(CLOSED_KEPT_MAX + 5):
+        account.now_ms += STEP_MS
+        one = account.fill(BUY, 0.1, 1.1)
+        account.now_ms += STEP_MS
+        old += [one, account.fill(SELL, 0.1, 1.2, position=one.position_id)]
+    account.now_ms += STEP_MS
+    last = account.fill(SELL, 0.1, 1.5, position=first.position_id)
+    found = tell(trades, [deal_of(last), account.book(), account.account()])
+    found += tell(trades, [deal_of(one) for one in [*old, first]])
+    [told] = [one for one in last_of(found).values() if one.trade.position_id == first.position_id]
+    assert (told.state, told.trade.entry_known, told.trade.price_exit) == ("closed", True, 1.5)
+
+
+def test_of_tickets_those_of_the_oldest_deals_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tickets, "PIECE_TICKETS_MAX", 2)
+    monkeypatch.setattr(tickets, "PIECES_MAX", 3)
+    known = KnownTickets(State(), LOGIN)
+    times = [1_000, 1_001, *range(10, 30)]  # the newest are told first
+    assert all(known.add(number, at_ms) for number, at_ms in enumerate(times))
+    assert not known.add(0, 1_000), "the newest are known for ever"
+    assert not known.add(2, 10), "and what was forgotten is not taken twice"

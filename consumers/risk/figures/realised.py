@@ -6,6 +6,7 @@ are: they are earned or paid. What is remembered is plain data, for a task's sta
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
@@ -24,6 +25,8 @@ PRUNE_EVERY = 256
 TICKETS_MAX = 1_000
 POSITIONS_MAX = 2_000
 """Positions whose close nobody saw are forgotten, oldest first."""
+CLOSED_MAX = 1_000
+"""Newest closes of positions: a deal of the past may still belong before them."""
 LOTS_EPSILON = 1e-9
 CREDIT = 3
 """MT5's DEAL_TYPE_CREDIT: the one operation that leaves the balance alone."""
@@ -31,8 +34,9 @@ CENT = 0.005
 
 
 def new_ledger() -> dict[str, Any]:
-    """Minute -> amount, tickets known, open positions -> [lots, net], commission by symbol."""
-    return {"minutes": {}, "tickets": [], "open": {}, "charged": {}}
+    """Minute -> amount, tickets known, open positions -> [lots, net], commission by symbol, newest
+    closes [time, ticket, position, lots, net] in their order in time."""
+    return {"minutes": {}, "tickets": [], "open": {}, "charged": {}, "closed": []}
 
 
 def new_counts() -> dict[str, Any]:
@@ -43,8 +47,11 @@ def new_counts() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def book_deal(ledger: dict[str, Any], counts: dict[str, Any], deal: Deal) -> bool:
-    """Take a deal into account, once; False when its ticket was there already."""
+def book_deal(
+    ledger: dict[str, Any], counts: dict[str, Any], deal: Deal, *, since_ms: int = 0
+) -> bool:
+    """Take a deal into account, once; False when its ticket was there already. Deals of before
+    `since_ms` were in the account when it was looked at first."""
     tickets: list[int] = ledger["tickets"]
     if deal.ticket in tickets:
         return False
@@ -59,12 +66,14 @@ def book_deal(ledger: dict[str, Any], counts: dict[str, Any], deal: Deal) -> boo
     if deal.type in OPERATION_TYPES:
         waiting["operations"].append([deal.ticket, deal.event_time_ms, amount])
         return True
-    waiting["realised"] += amount
+    told_late = deal.event_time_ms < since_ms
+    waiting["realised"] += 0.0 if told_late else amount
     _add_minute(ledger["minutes"], deal.event_time_ms, amount)
     if deal.type in TRADE_TYPES:
-        waiting["opened"] += deal.entry in (IN, IN_OUT)
+        waiting["opened"] += deal.entry in (IN, IN_OUT) and not told_late
         _charge(ledger["charged"], deal)
-        _follow(ledger["open"], counts, deal, amount)
+        _follow(ledger, deal, amount)
+        counts["losses_in_a_row"] = _losses_in_a_row(ledger["closed"])
     return True
 
 
@@ -88,15 +97,17 @@ def _charge(charged: dict[str, list[float]], deal: Deal) -> None:
     sums[at + 1] -= deal.commission + deal.fee
 
 
-def _follow(
-    positions: dict[str, list[float]], counts: dict[str, Any], deal: Deal, amount: float
-) -> None:
+def _follow(ledger: dict[str, Any], deal: Deal, amount: float) -> None:
     """Volume and net result of each position, until it is closed: then it won or lost."""
+    positions: dict[str, list[float]] = ledger["open"]
+    closed: list[list[Any]] = ledger.setdefault("closed", [])
     key = str(deal.position_id)
     if deal.entry == IN:
         held = positions.setdefault(key, [0.0, 0.0])
         held[0] += deal.volume_lots
         held[1] += amount
+        if closed and deal.event_time_ms <= closed[-1][0]:
+            _open_late(positions, closed, key, deal.event_time_ms)
         while len(positions) > POSITIONS_MAX:
             del positions[next(iter(positions))]
         return
@@ -107,9 +118,36 @@ def _follow(
         positions[key] = [left, net]
         return
     positions.pop(key, None)
-    counts["losses_in_a_row"] = counts["losses_in_a_row"] + 1 if net < 0 else 0
+    insort(closed, [deal.event_time_ms, deal.ticket, key, deal.volume_lots, net])
+    del closed[:-CLOSED_MAX]
     if deal.entry == IN_OUT and left < -LOTS_EPSILON:  # turned: the rest is open the other way
         positions[key] = [-left, 0.0]
+
+
+def _open_late(
+    positions: dict[str, list[float]], closed: list[list[Any]], key: str, opened_ms: int
+) -> None:
+    """An opening that is told after closes of its position: they closed what it opened."""
+    later = [one for one in closed if one[2] == key and one[0] >= opened_ms]
+    if not later:
+        return
+    closed[:] = [one for one in closed if one not in later]
+    lots, net = positions.pop(key)
+    left, net = lots - sum(one[3] for one in later), net + sum(one[4] for one in later)
+    if left > LOTS_EPSILON:
+        positions[key] = [left, net]
+    else:
+        last = later[-1]
+        insort(closed, [last[0], last[1], key, sum(one[3] for one in later), net])
+
+
+def _losses_in_a_row(closed: list[list[Any]]) -> int:
+    count = 0
+    for one in reversed(closed):
+        if one[4] >= 0:
+            break
+        count += 1
+    return count
 
 
 def commission_per_lot(charged: dict[str, list[float]], symbol: str) -> float:

@@ -188,6 +188,25 @@ class BrokerMemory:
         )
 
 
+def moves_in(path: Path) -> tuple[dict[str, Any], ...]:
+    """How prices were pushed so far, by a memory that is only read: nobody is waited for, and a
+    line that is being written does not count. No file: not at all. Raises OSError, MemoryDamaged.
+    """
+    moves: tuple[dict[str, Any], ...] = ()
+    if not path.exists():
+        return moves
+    with path.open("rb") as file:
+        for raw in file:
+            if b'"moves":' not in raw or not raw.endswith(b"\n"):
+                continue
+            try:
+                line = json.loads(raw)
+                moves = tuple(dict(one) for one in line.get("moves", moves))
+            except (ValueError, TypeError, AttributeError):
+                raise MemoryDamaged(f"{path}: a line is no transaction") from None
+    return moves
+
+
 def _opened(path: Path) -> BinaryIO:
     return path.open("a+b", buffering=0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
@@ -147,6 +147,8 @@ class SimulatedOptions(_Options):
     memory: str | None = None
     """File in which the account lives on: another process that opens it, or this one later,
     finds the same account. None: a new account with every start."""
+    moves: tuple[dict[str, Any], ...] = ()
+    """Prices that were pushed already, as the memory of an account tells them."""
     trader: TraderOptions | None = None
     faults: tuple[Fault, ...] = ()
 

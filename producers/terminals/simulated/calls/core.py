@@ -78,6 +78,7 @@ class TerminalCore:
             slippage_points=options.slippage_points,
         )
         self.market = MovedMarket(market or _generated_market(options, self.specs), self._any_spec)
+        self.market.restore(options.moves)
         if begin_utc_ms is None:
             begin_utc_ms = self.started_utc_ms - options.history_days * DAY_MS
         self.feed = Feed(

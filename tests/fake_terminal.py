@@ -168,6 +168,10 @@ class FakeTerminal:
         end = len(rows) - start
         return rows[max(0, end - count) : end]
 
+    def copy_rates_from(self, symbol: str, frame: int, until_s: int, count: int) -> Any:
+        rows = self.rates.get((symbol, frame), np.zeros(0, RATE_DTYPE))
+        return rows[rows["time"] <= until_s][-count:]
+
     def copy_rates_range(self, symbol: str, frame: int, begin_s: int, until_s: int) -> Any:
         rows = self.rates.get((symbol, frame), np.zeros(0, RATE_DTYPE))
         return rows[(rows["time"] >= begin_s) & (rows["time"] <= until_s)]

@@ -22,14 +22,17 @@ from producers.cli import producer_options
 from producers.clock.broker_clock import BrokerClock
 from producers.clock.rules import ClockRule
 from producers.pollers.candles import CandlePoller
-from producers.pollers.clock_finding import find_clock
+from producers.pollers.clock_finding import BARS, PAGE_BARS, find_clock, hourly_bars
 from producers.pollers.server_time import HostTime
 from producers.report import Report
 from producers.scheduler import Scheduler
 from producers.terminals.configured import terminal_spec
 from producers.terminals.constants import TIMEFRAME_H1, TIMEFRAME_M1
 from producers.terminals.interface import Reply
+from producers.terminals.simulated.options import SimulatedOptions
+from producers.terminals.simulated.terminal import SimulatedTerminal
 from tests.fake_terminal import OFFSET_S, SERVER_NOW_S, DirectClient, FakeTerminal, candle_rows
+from tests.simulation.kill_path.virtual import DirectClient as KillPathClient
 from tests.unit.test_pollers import FlakyLog, House, Houses, houses  # noqa: F401 - houses is a fixture
 
 
@@ -287,6 +290,23 @@ def test_the_clock_is_found_in_the_hours_of_a_major() -> None:
     said = find_clock(DirectClient(terminal), clock, ["AAPL", "EURUSD.x"])
     assert "EURUSD.x" in said
     assert str(clock.rule) == "America/New_York+7h"
+
+
+def test_hourly_bars_are_asked_for_in_pages_and_come_as_if_in_one() -> None:
+    terminal = SimulatedTerminal(
+        SimulatedOptions(
+            symbols=("EURUSD",), selected=("EURUSD",), start_utc_ms=1_768_000_000_000, speed=0.0
+        )
+    )
+    assert terminal.initialize()
+    whole = terminal.copy_rates_from_pos("EURUSD", TIMEFRAME_H1, 0, BARS)
+    client = KillPathClient(terminal)
+    bars = hourly_bars(client, "EURUSD")
+    assert bars is not None
+    assert len(bars) == len(whole) > 5_000
+    assert np.array_equal(bars["time"], whole["time"])
+    assert np.array_equal(bars["close"], whole["close"])
+    assert len(client.calls) >= len(whole) // PAGE_BARS
 
 
 def test_a_configured_clock_that_the_bars_contradict_is_an_incident(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from typing import Any
@@ -131,6 +132,8 @@ def reference_set(
     """
     if initial is None and high_water is None and day is None:
         raise click.UsageError("state at least one of --initial, --high-water and --day")
+    if not all(math.isfinite(given) for given in (initial, high_water, day) if given is not None):
+        raise click.UsageError("nan and inf are no sums of money: give numbers, such as 100000")
     with opened_log(load()) as log:
         known = _found(log, (name,))
         logins = [one.login for one in known]

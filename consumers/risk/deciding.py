@@ -82,8 +82,8 @@ def unblock(cause: str, reason: str, at: Moment) -> Command:
 
 def flatten_ahead(cause: str, reason: str, at: Moment, *, until_ms: int,
                   symbol: str = "") -> Command:  # fmt: skip
-    """Close ahead of a window; the latch ends with it."""
-    scope = {"symbol": symbol} if symbol else {}
+    """Close ahead of a window; the latch ends with it. Of a symbol it alone is stopped."""
+    scope = {"symbol": symbol, "hold": "symbol"} if symbol else {}
     return _command("flatten", cause, reason, at, lock="until_reset", until_ms=until_ms, **scope)
 
 

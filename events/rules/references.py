@@ -9,6 +9,7 @@ the gap.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -104,7 +105,15 @@ class References(BaseModel):
 
 
 def with_set(references: References, stated: ReferenceSet) -> References:
-    """With what a human stated, which is known from here on."""
+    """With what a human stated, which is known from here on. What is no sum of money states
+    nothing: no loss could be measured from it, and no limit would act."""
+    stated = stated.model_copy(
+        update={
+            name: None
+            for name in ("initial_balance", "high_water", "day_reference")
+            if not _is_money(getattr(stated, name))
+        }
+    )
     update: dict[str, object] = {}
     known: set[str] = set()
     if stated.initial_balance is not None:
@@ -127,6 +136,10 @@ def with_set(references: References, stated: ReferenceSet) -> References:
         known |= {DAY_BALANCE, DAY_EQUITY, DAY_PEAK}
     update["unknown"] = tuple(name for name in references.unknown if name not in known)
     return references.model_copy(update=update)
+
+
+def _is_money(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
 
 
 def balance_at(balance_now: float, deals: tuple[tuple[int, float], ...], at_ms: int) -> float:

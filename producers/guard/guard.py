@@ -78,7 +78,7 @@ class Guard:
         )
         self.jobs = Jobs(
             closer,
-            latched=lambda: self.latching.current is not None,
+            latched=self._keeps_closed,
             on_ended=self._ended,
             on_failure=self._failed,
         )
@@ -99,7 +99,7 @@ class Guard:
             return None
         latch = self.latching.current
         if latch is None:
-            blocks = self.blocks.all()
+            blocks = [one for one in self.blocks.all() if one.about(request.get("symbol"))]
             if not blocks:
                 return None
             why = f"blocked: {blocks[0].reason}"
@@ -319,10 +319,17 @@ class Guard:
             self.latch(f"dead-man switch: {reason}", "guard")
             self.jobs.add(Job("account", f"dead-man switch: {reason}", "guard", self.wall_ms()))
 
+    def _keeps_closed(self) -> bool:
+        """Whether something that was closed must stay so: all of it, or symbols."""
+        return self.latching.current is not None or any(one.symbol for one in self.blocks.all())
+
     def _end_what_is_due(self) -> None:
         now_ms = self.now_ms()
-        if any(_lasts(block.cause) for block in self.blocks.end_due(now_ms)):
+        due = self.blocks.end_due(now_ms)
+        if any(_lasts(block.cause) for block in due):
             self._keep_blocks()
+        if any(block.symbol for block in due) and not self._keeps_closed():
+            self.jobs.forget()
         latch = self.latching.current
         if latch is None or not latch.over(now_ms) or self.jobs.running is not None:
             return

@@ -54,6 +54,11 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
     job = Job(scope_of(command), reason, by, since_ms, command.command_id, reducing)
     if reducing is not None:
         return Answer(True, "reducing" if guard.jobs.add(job) else "already closing")
+    if via == "risk" and command.verb == "flatten" and _for_a_while(command):
+        symbol, until_ms = str(command.arguments["symbol"]), until_of(command)
+        guard.block(Block(f"{_cause(command, via)}/{symbol}", reason, by, until_ms, symbol))
+        doing = "closing" if guard.jobs.add(job) else "already closing"
+        return Answer(True, f"no new trades in {symbol}, {doing}")
     latch = guard.latch(
         reason, by, lock=str(command.arguments.get("lock", "manual")),
         until_ms=until_of(command), command_id=command.command_id,
@@ -83,6 +88,12 @@ def _resume(guard: Guard, command: Command) -> Answer:
     left = [block.reason for block in guard.blocks.all()]
     text = "trading is free" if held else "there was no latch; trading is free"
     return Answer(True, text if not left else f"resumed, but still blocked: {'; '.join(left)}")
+
+
+def _for_a_while(command: Command) -> bool:
+    """Whether a symbol is closed ahead of a window: it alone is stopped, until the window ends."""
+    held = command.arguments.get("hold") == "symbol" and command.arguments.get("symbol")
+    return bool(held) and until_of(command) is not None
 
 
 def _cause(command: Command, via: Via) -> str:

@@ -204,3 +204,24 @@ def test_an_order_that_waited_for_a_new_host_is_refused_after_the_latch(tmp_path
             waiting.result(20)
         wait_until(lambda: client.state().state == "up")
         assert positions(client) == 0
+
+
+def test_a_symbol_closed_ahead_of_a_window_is_stopped_alone_until_it_ends(tmp_path: Path) -> None:
+    with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
+        open_positions(client, 1)
+        guard = guard_of(keeper)
+        until_ms = guard.now_ms() + 3_600_000
+        window = command(
+            "flatten", issued_by="risk", expires_ms=2**45,
+            arguments={"symbol": SYMBOL, "hold": "symbol", "lock": "until_reset",
+                       "until_ms": until_ms, "cause": "window:news", "reason": "news"},
+        )  # fmt: skip
+        assert keeper.tell(window, "risk").accepted
+        wait_until(lambda: bool(told(keeper, FlattenEnded)), what="the symbol is closed")
+        assert positions(client) == 0
+        assert guard.latching.current is None
+        with pytest.raises(NotSent, match="blocked: news"):
+            client.call("order_send", market())
+        other = client.call("order_send", market(symbol="EURUSD"))
+        assert other.value is not None, "the broker was asked"
+        assert not guard.gate(market(symbol="EURUSD"), False)

@@ -141,6 +141,18 @@ def test_causes_beyond_what_is_kept_block_until_a_human_ends_it() -> None:
     assert [block.cause for block in blocks.all()] == [MORE]
 
 
+def test_a_block_about_a_symbol_is_about_it_alone_and_survives_as_such() -> None:
+    gold = Block("risk:window:news/XAUUSD", "news", "risk", 900, "XAUUSD")
+    assert gold.about("XAUUSD")
+    assert not gold.about("EURUSD")
+    assert gold.about(None), "an order that names none may be about it"
+    again = Blocks()
+    blocks = Blocks()
+    blocks.set(gold)
+    again.restore([*blocks.lasting(lambda _: True)])
+    assert again.all() == (gold,)
+
+
 # --- jobs
 
 

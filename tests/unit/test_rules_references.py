@@ -149,6 +149,14 @@ def test_peaks_while_nobody_looked_are_unknown_until_a_human_states_them() -> No
     assert unknown_for(told, known) == ()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -5.0], ids=str)
+def test_what_is_no_sum_of_money_states_nothing(value: float) -> None:
+    known = started(rules("daily_loss", "drawdown_trailing_eod")).known
+    told = ReferenceSet(event_time_ms=1, login=LOGIN, set_by="me", initial_balance=value,
+                        high_water=value, day_reference=value)  # fmt: skip
+    assert with_set(known, told) == known
+
+
 def test_a_stated_peak_is_never_below_what_is_there_now() -> None:
     story = started(rules("drawdown_peak"))
     story.at("2026-06-15 10:00:01", 100_000, 104_000)

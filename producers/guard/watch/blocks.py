@@ -19,6 +19,12 @@ class Block(NamedTuple):
     reason: str
     by: str
     until_ms: int | None = None
+    symbol: str = ""
+    """About this one alone; what was closed of it is kept closed. Empty: about all."""
+
+    def about(self, symbol: object) -> bool:
+        """Whether an order of a symbol may be stopped by it; of an unknown one by any."""
+        return not self.symbol or not symbol or self.symbol == symbol
 
 
 class Blocks:
@@ -90,6 +96,7 @@ class Blocks:
                     str(row.get("reason", "unreadable")),
                     str(row.get("by", "")),
                     row.get("until_ms"),
+                    str(row.get("symbol", "")),
                 )
             )
 

@@ -112,6 +112,12 @@ class Story:
         self.account.value("inject", kind, **named)
         return f"{kind} {named}"
 
+    @property
+    def overtaken(self) -> bool:
+        """Whether a stranger may trade on a position before lists show it."""
+        kinds = {fault.partition(" ")[0] for fault in self.faults}
+        return self.deals_may_close and {"stale_book", "foreign_position"} <= kinds
+
     def run(self) -> Flattener:
         flattener = self.account.flattener(recloses_per_minute_max=100)
         ended = flattener.run("account", "a story", "tester", self.account.now_ms())
@@ -145,4 +151,8 @@ def test_random_books_end_flat_and_nothing_is_opened_or_sent_twice(seeds: Seeds,
             account.value, story.was, closed_by_others=story.closed_by_others,
             injected=story.injected,
         )  # fmt: skip
+        # On a netting account a stranger's deal that no list shows yet makes a close larger than
+        # its position, whoever sends it: it turns around, and is closed again.
+        if story.overtaken:
+            found = [one for one in found if "of ours opens" not in one]
         assert found == [], told

@@ -92,7 +92,10 @@ def analytics(
         click.echo(json.dumps({"by": by, "zone": zone.key, "terminals": told}))
     else:
         title = f"{by} ({zone.key})" if by in BY_TIME else by
-        page().print(analytics_page(found, title=title, currencies=currencies))
+        console = page()
+        console.print(
+            analytics_page(found, title=title, currencies=currencies, width=console.width)
+        )
 
 
 def _currencies(log: Log, names: Sequence[str]) -> Currencies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -16,8 +16,11 @@ from events.views.tables import BAD, DIM, GOOD
 
 ROWS_MAX = 200
 """Rows of a table; JSON has all of them."""
-BAR_CHARS = 10
+BAR_CHARS = 6
 """To each side of the middle."""
+WIDE_COLUMNS = 110
+"""In narrower windows the columns of NOT_NARROW are left out; JSON has everything."""
+NOT_NARROW = frozenset({"lots", "pt/deal", "half spreads"})
 LEGEND = (
     "net includes costs (commission, swap, fee); slippage and half spreads are parts of the"
     " profit, + is worse; pt/deal: mean slippage in points; spread: mean in points"
@@ -38,9 +41,10 @@ class Bar:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bar = ("#" if options.ascii_only else "█") * self._chars
         if self._loss:
-            yield Text(bar.rjust(BAR_CHARS) + " " * BAR_CHARS, style=BAD)
+            shown, style = bar.rjust(BAR_CHARS) + " " * BAR_CHARS, BAD
         else:
-            yield Text(" " * BAR_CHARS + bar.ljust(BAR_CHARS), style=GOOD)
+            shown, style = " " * BAR_CHARS + bar.ljust(BAR_CHARS), GOOD
+        yield Text(shown, style=style, justify="left")  # the column's would move it
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(2 * BAR_CHARS, 2 * BAR_CHARS)
@@ -51,9 +55,11 @@ def analytics_page(
     *,
     title: str,
     currencies: Mapping[tuple[str, int | None], str],
+    width: int = WIDE_COLUMNS,
 ) -> RenderableType:
     """Every account of every terminal. `title` heads the first column; `currencies` by terminal
-    and login, as far as they are known."""
+    and login, as far as they are known; `width` of the window in characters."""
+    left_out = NOT_NARROW if width < WIDE_COLUMNS else frozenset[str]()
     parts: list[RenderableType] = []
     several = False
     for levels, accounts in found:
@@ -61,7 +67,7 @@ def analytics_page(
             money = currencies.get((levels.terminal, account.login), "")
             parts.append(_head(levels.terminal, account, money))
             if account.rows:
-                parts.append(_table(account, title))
+                parts.append(_table(account, title, left_out))
                 several = several or any(len(row.stood) > 1 for row in account.rows)
         if levels.cut:
             parts.append(Text(levels.cut, style=BAD))
@@ -80,37 +86,44 @@ def _head(terminal: str, account: AccountRows, currency: str) -> Text:
     )
 
 
-def _table(account: AccountRows, title: str) -> Table:
-    table = Table(box=None, header_style=DIM, padding=(0, 1))
+def _table(account: AccountRows, title: str, left_out: Set[str]) -> Table:
+    table = Table(box=None, header_style=DIM, padding=(0, 1, 0, 0))
     table.add_column(title, no_wrap=True)
-    for name in ("trades", "won", "lots", "net", "", "costs", "slippage", "pt/deal",
-                 "half spreads", "spread"):  # fmt: skip
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in _figures(account.total, ""):
+        if name not in left_out:
+            table.add_column(name, justify="right", no_wrap=True)
     largest = max((abs(row.sums["net_profit"]) for row in account.rows), default=0.0)
     for row in account.rows[:ROWS_MAX]:
-        table.add_row(row.name, *_figures(row, Bar(row.sums["net_profit"], largest)))
+        bar = Bar(row.sums["net_profit"], largest)
+        table.add_row(row.name, *_kept(_figures(row, bar), left_out))
     if len(account.rows) > ROWS_MAX:
         table.add_row(f"… {len(account.rows) - ROWS_MAX} more")
     if len(account.rows) > 1 and account.login is not None:
-        table.add_row(Text("total", style="bold"), *_figures(account.total, ""))
+        table.add_row(Text("total", style="bold"), *_kept(_figures(account.total, ""), left_out))
     return table
 
 
-def _figures(row: Row, bar: RenderableType) -> list[RenderableType]:
+def _kept(figures: Mapping[str, RenderableType], left_out: Set[str]) -> list[RenderableType]:
+    return [shown for name, shown in figures.items() if name not in left_out]
+
+
+def _figures(row: Row, bar: RenderableType) -> dict[str, RenderableType]:
+    """By the head of their column."""
     sums, traded = row.sums, bool(row.sums["trades"])
     spreads = list(row.spreads().values())
-    return [
-        f"{sums['trades']:.0f}" if traded else UNKNOWN,
-        _percent(row.won_percent),
-        f"{sums['lots']:.10g}" if traded else UNKNOWN,
-        _money(sums["net_profit"]) if traded else UNKNOWN,
-        bar,
-        _money(row.charged) if traded else UNKNOWN,
-        _money(sums["slippage"]) if sums["slippage_deals"] else UNKNOWN,
-        UNKNOWN if row.points_per_deal is None else f"{row.points_per_deal:+.1f}",
-        _money(sums["spread_cost"]) if sums["spread_deals"] else UNKNOWN,
-        f"{spreads[0]:.1f}" if len(spreads) == 1 else UNKNOWN,
-    ]
+    points = row.points_per_deal
+    return {
+        "trades": f"{sums['trades']:.0f}" if traded else UNKNOWN,
+        "won": _percent(row.won_percent),
+        "lots": f"{sums['lots']:.10g}" if traded else UNKNOWN,
+        "net": _money(sums["net_profit"]) if traded else UNKNOWN,
+        "": bar,
+        "costs": _money(row.charged) if traded else UNKNOWN,
+        "slippage": _money(sums["slippage"]) if sums["slippage_deals"] else UNKNOWN,
+        "pt/deal": UNKNOWN if points is None else f"{points:+.1f}",
+        "half spreads": _money(sums["spread_cost"]) if sums["spread_deals"] else UNKNOWN,
+        "spread": f"{spreads[0]:.1f}" if len(spreads) == 1 else UNKNOWN,
+    }
 
 
 def _percent(value: float | None) -> str:

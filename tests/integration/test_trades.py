@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from consumers.analytics import AnalyticsHandler
+from consumers.analytics import recorded as analytics
+from consumers.analytics.adding import added
 from consumers.replay.ticket import evidence
 from consumers.replay.verification import verify_task
 from consumers.replay.why_cli import ticket_archive
@@ -16,11 +19,12 @@ from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import TaskRun
 from consumers.trades import TradesHandler
+from consumers.trades.asked import opened_archive
 from consumers.trades.holdings import holdings
 from consumers.trades.recorded import Wanted, recorded
 from events.accounting import SELL
 from events.analytics import Analytics, SpreadHour
-from events.codec import decode
+from events.codec import decode, encode
 from events.log import SOURCE, Entry, Lane, Log, Slot
 from events.memory_log import MemoryLog
 from events.postgres import connect, read_newest
@@ -217,3 +221,42 @@ def test_trades_come_from_the_database_as_from_the_log(
     assert open_rows == (len(updates) - len(closed),)
     assert hours is not None
     assert hours[0] == len(closed)
+
+
+def test_analytics_come_from_the_database_as_from_the_log_and_add_up_to_the_trades(
+    traded_log: RedisLog, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain(traded_log, postgres_url)
+    monkeypatch.setenv("POSTGRES_URL", postgres_url)
+    wanted = analytics.Wanted(0, 2**62)
+    live = analytics.recorded(traded_log, "demo", wanted)
+    forgetful = MemoryLog()
+    forgetful.open_namespace("demo", 1)
+    forgetful.tasks.open_group("demo", "analytics", 1)
+    assert analytics.recorded(forgetful, "demo", wanted).trading == ()
+    with opened_archive(Settings(_env_file=None), "analytics", "spread") as stored:
+        assert analytics.recorded(forgetful, "demo", wanted, stored=stored) == live
+        assert analytics.recorded(traded_log, "demo", wanted, stored=stored) == live
+    closed = [one for one in recorded(traded_log, "demo", ALL).updates if one.state == "closed"]
+    [account] = added(live, "strategy", ZoneInfo("UTC"))
+    assert account.total.sums["trades"] == len(closed)
+    net = sum(one.trade.net_profit for one in closed)
+    assert account.total.sums["net_profit"] == pytest.approx(net)
+
+
+def test_spreads_come_from_the_database_too(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account above trades for seconds: no hour of a spread is told so soon."""
+    monkeypatch.setenv("POSTGRES_URL", postgres_url)
+    hour = SpreadHour(event_time_ms=3_600_000, symbol="EURUSD", hour_ms=0, mean=1e-4, point=1e-5)
+    full, forgetful = MemoryLog(), MemoryLog()
+    for log in full, forgetful:
+        log.open_namespace("demo", 1)
+        log.tasks.open_group("demo", "analytics", 1)
+    claim = full.claim(Slot("demo", "analytics", 0), "test", alive_within_s=0)
+    full.append(claim, [encode(hour.model_copy(update={"mean": 9.0})), encode(hour)])
+    drain(full, postgres_url)
+    with opened_archive(Settings(_env_file=None), "analytics", "spread") as stored:
+        found = analytics.recorded(forgetful, "demo", analytics.Wanted(0, 2**62), stored=stored)
+    assert found.spreads == (hour,)

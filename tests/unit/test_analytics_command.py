@@ -218,14 +218,14 @@ def test_a_log_without_end_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_bars_go_left_for_losses_and_right_for_gains() -> None:
-    assert text_of(Bar(5, 10)).rstrip("\n") == " " * BAR_CHARS + "█" * 5 + " " * 5
+    assert text_of(Bar(5, 10)).rstrip() == " " * BAR_CHARS + "█" * 3
     assert text_of(Bar(-10, 10)).rstrip() == "█" * BAR_CHARS
     assert text_of(Bar(0.001, 10)).strip() == "█", "something is there"
     assert text_of(Bar(0, 0)).strip() == ""
     old = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="cp1252"), width=80)
     with old.capture() as captured:
         old.print(Bar(5, 10))
-    assert captured.get().strip() == "#####", "a pipe on Windows knows no blocks"
+    assert captured.get().strip() == "###", "a pipe on Windows knows no blocks"
 
 
 def test_the_page_says_what_it_knows_and_what_not() -> None:
@@ -237,12 +237,20 @@ def test_the_page_says_what_it_knows_and_what_not() -> None:
     lines = text_of(page).splitlines()
     assert " ".join(lines[0].split()) == "demo account 7, 5 trades, 60.0 % won, net -6.50 EUR"
     assert lines[1].split()[:4] == ["hour", "(UTC)", "trades", "won"]
+    middle = lines[2].index("█")
+    assert lines[3].rindex("█") == middle - 1, "losses to the left of the middle"
     nine, night = lines[2].split(), lines[3].split()
     assert nine[:6] == ["09:00", "4", "75.0", "%", "0.4", "+13.50"]
     assert nine[-5:] == ["-8.00", "+1.60", "+2.0", "+2.40", "-"], "two symbols, no one spread"
     assert night[-1] == "30.0"
     assert lines[4].split()[0] == "total"
     assert "over several symbols" in lines[5]
+    narrow = analytics_page(
+        [(levels, added(levels, "weekday", UTC))], title="weekday", currencies={}, width=80
+    )
+    narrow_lines = text_of(narrow).splitlines()
+    assert "half spreads" not in narrow_lines[1]
+    assert max(len(line.rstrip()) for line in narrow_lines[:5]) <= 80
     nothing = levels_of()
     page = analytics_page([(nothing, added(nothing, "hour", UTC))], title="hour", currencies={})
     assert "no trade was closed in this span" in text_of(page)

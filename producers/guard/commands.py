@@ -51,7 +51,9 @@ def judge_command(command: Command, *, login: int, via: Via, now_ms: int) -> Jud
     if not _expired(command, via=via, now_ms=now_ms) or command.verb == "halt":
         return Judged("obey")  # a late halt does no harm: it only keeps trades from beginning
     if command.verb == "block":
-        return Judged("refuse", "it has expired")
+        # The end of a block holds whenever it is heard: what was blocked after it follows it.
+        over = via == "risk" and ends_a_block(command)
+        return Judged("obey") if over else Judged("refuse", "it has expired")
     return Judged("stale", f"the {command.verb} came {_late(command, now_ms)}")
 
 
@@ -102,6 +104,12 @@ def until_of(command: Command) -> int | None:
         return None if until_ms is None else int(until_ms)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def ends_a_block(command: Command) -> bool:
+    """Whether a block is over as it begins, by the clock of whoever says so: its cause ends."""
+    until_ms = until_of(command)
+    return until_ms is not None and until_ms <= command.event_time_ms
 
 
 def reason_of(command: Command) -> str:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from events.decisions import Command
 from events.latch import UnreachedLatches
-from producers.guard.commands import Answer, Via, judge_command, reason_of, scope_of, until_of
+from producers.guard.commands import (
+    Answer,
+    Via,
+    ends_a_block,
+    judge_command,
+    reason_of,
+    scope_of,
+    until_of,
+)
 from producers.guard.jobs import Job
 from producers.guard.latching import StillLatched
 from producers.guard.watch.blocks import Block
@@ -40,8 +48,7 @@ def obey(guard: Guard, command: Command, via: Via) -> Answer:
         return _resume(guard, command)
     if command.verb == "block":
         cause, until_ms = _cause(command, via), until_of(command)
-        # What ends as it begins is an end, even where our clock is behind that of who says so.
-        if until_ms is not None and until_ms <= max(now_ms, command.event_time_ms):
+        if ends_a_block(command):
             guard.unblock(cause)
             return Answer(True, f"no longer blocked: {reason}")
         guard.block(Block(cause, reason, by, until_ms))

@@ -93,6 +93,15 @@ def test_commands_are_judged(verb: str, via: Any, more: dict[str, Any], what: st
     assert judged.what == what, judged
 
 
+def test_the_end_of_a_block_is_never_too_late_and_a_block_may_be() -> None:
+    late_ms = NOW_MS + 3_600_000
+    end = command("block", expires_ms=NOW_MS + 60_000, arguments={"until_ms": NOW_MS})
+    assert judge_command(end, login=LOGIN, via="risk", now_ms=late_ms).what == "obey"
+    for until_ms in (None, NOW_MS + 1):
+        begin = command("block", expires_ms=NOW_MS + 60_000, arguments={"until_ms": until_ms})
+        assert judge_command(begin, login=LOGIN, via="risk", now_ms=late_ms).what == "refuse"
+
+
 def test_scopes_are_named() -> None:
     assert scope_of(command("flatten")) == "account"
     assert scope_of(command("flatten", arguments={"magic": str(2**64 - 1)})) == f"magic={2**64 - 1}"

@@ -59,14 +59,8 @@ LAZY: dict[str, tuple[str, str]] = {
     "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
     "positions": ("consumers.trades.cli:positions", "Open positions: price, profit, stops."),
     "trades": ("consumers.trades.cli:trades", "Closed trades with their net result."),
-    "analytics": (
-        "consumers.analytics.cli:analytics",
-        "What trading brought and cost, by hour, symbol, strategy.",
-    ),
-    "why": (
-        "consumers.replay.why_cli:why_command",
-        "Show what led to an entry, and what followed.",
-    ),
+    "analytics": ("consumers.analytics.cli:analytics", "What trading brought and cost."),
+    "why": ("consumers.replay.why_cli:why_command", "What led to an entry, and what followed."),
     "risk check": ("events.rules.files.cli:check", "Check a rule file: ok, or line and reason."),
     "risk status": ("consumers.risk.cli:status", "Figures, headroom, locks, guard and latch."),
     "risk headroom": ("consumers.risk.cli:headroom", "How far limits are; the largest lot now."),
@@ -86,10 +80,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "flatten": ("producers.guard.desk.cli:flatten", "Halt, cancel orders, close positions."),
     "resume": ("producers.guard.desk.cli:resume", "Allow trades again: a human's act."),
     "drill": ("producers.guard.desk.drill_cli:drill", "Rehearse a breach on a simulated account."),
-    "terminal serve": (
-        "producers.serving.cli:serve",
-        "Serve this machine's terminal to a bridge elsewhere.",
-    ),
+    "terminal serve": ("producers.serving.cli:serve", "Serve this terminal to a bridge elsewhere."),
 }
 """Command -> (where it lies, what it is in a line)."""
 
@@ -262,14 +253,9 @@ def verify_ticks(
     settings = load(bridge_state_dir=state_dir)
     chosen = TerminalChoice(**choice)
     with servers(settings) as found:
+        folder, named = settings.state_dir, bool(chosen.symbols)
         done = [
-            compared(
-                one,
-                found,
-                only=one.symbols if chosen.symbols else (),
-                last_s=last_s,
-                state_dir=settings.state_dir,
-            )
+            compared(one, found, folder, only=one.symbols if named else (), last_s=last_s)
             for one in chosen_terminals(settings, chosen)
         ]
     whole = Verification(
@@ -286,16 +272,16 @@ def verify_ticks(
 def compared(
     terminal: TerminalSettings,
     found: Servers,
+    folder: Path,
     *,
     only: tuple[str, ...] = (),
     spans: Spans | None = None,
     last_s: float | None = None,
-    state_dir: Path | None = None,
 ) -> Verification:
     """What a terminal gives now, against log and database.
 
     `spans` default to all that each place holds of the symbols (or its newest `last_s` seconds);
-    a recorded terminal is compared from its first tick to its last.
+    a recorded terminal is compared from its first tick to its last. `folder` is the state folder.
     """
     from consumers.captured import PLACES, Captured
     from consumers.verify import Verification
@@ -317,10 +303,8 @@ def compared(
             nothing = {terminal.name: "nothing was captured"} if spans is None else {}
             return Verification(not_checked=nothing)
         asked = () if recorded and not only else symbols
-        newest_ms = max(ends, default=0)
-        with opened_truth(
-            terminal, asked, newest_server_ms=newest_ms, state_dir=state_dir
-        ) as truth:
+        end = max(ends, default=0)
+        with opened_truth(terminal, asked, newest_server_ms=end, state_dir=folder) as truth:
             if recorded and last_s is None:
                 wanted = dict.fromkeys(PLACES, truth.whole_spans())
             return captured.compared(truth, wanted)
@@ -339,7 +323,7 @@ def _verifier(found: Servers, state_dir: Path) -> Verify:
 
     def verify_run(terminal: TerminalSettings, appended: Mapping[str, Appended]) -> Verified:
         spans = {one: seen.span for one, seen in appended.items() if seen.span is not None}
-        done = compared(terminal, found, spans=spans, state_dir=state_dir)
+        done = compared(terminal, found, state_dir, spans=spans)
 
         def worst(count: str) -> int:
             return max(done.total(count, place) for place in PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Signal
@@ -22,7 +23,9 @@ from producers.guard.journal import Journal, open_journal
 from producers.guard.latching import Latching, StillLatched
 from producers.guard.watch.blocks import BLOCKS_MAX, MORE, Block, Blocks
 from producers.guard.watch.watch import ends
+from producers.guard.ways.asking import GuardLine
 from producers.guard.ways.following import LogFollower
+from producers.guard.ways.socket_server import CONNECTIONS_MAX, GuardSocket
 from producers.terminals import constants as mt5
 from tests.servers import wait_until
 
@@ -258,3 +261,37 @@ def test_a_latch_that_cannot_be_read_latches_until_a_human_ends_it(tmp_path: Pat
     assert two.clear(None, by="me") is not None
     assert journal.read(1) is None
     journal.close()
+
+
+# --- its socket
+
+
+class Nobody:
+    """Answers what a guard without an account answers."""
+
+    def state(self) -> None:
+        return None
+
+    def newest_row(self) -> int:
+        return 7
+
+    def identity(self) -> str:
+        return ""
+
+
+def test_lines_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    served = GuardSocket(cast(Any, Nobody()), tmp_path)
+    served.start()
+    silent = [
+        socket.create_connection(("127.0.0.1", served.port)) for _ in range(CONNECTIONS_MAX * 3)
+    ]
+    try:
+        with GuardLine(tmp_path) as line:
+            assert line.state() == (None, 7)
+            more = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(30)]
+            assert line.state() == (None, 7), "who showed the token stays"
+            silent += more
+    finally:
+        for one in silent:
+            one.close()
+        served.close()

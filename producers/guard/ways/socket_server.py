@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Any
 
 from events.embedded.server import write_private
@@ -42,6 +42,7 @@ FRAME_BYTES_MAX = 1 << 16
 ANSWER_BYTES_MAX = 4 << 20
 CONNECTIONS_MAX = 8
 IDLE_S = 30.0
+HELLO_S = 5.0
 BAD_TOKEN_WAIT_S = 0.5
 TOKEN_BYTES = 32
 ACCEPT_LOOK_S = 0.5
@@ -59,6 +60,8 @@ class GuardSocket:
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         self._lock = Lock()
         self._connections: dict[Thread, socket.socket] = {}
+        self._welcome_to: set[Thread] = set()
+        """Those of them that showed the token."""
         self._closing = False
         self._listener = socket.create_server((LOOPBACK, 0))
         self._listener.settimeout(ACCEPT_LOOK_S)
@@ -109,7 +112,7 @@ class GuardSocket:
                 continue
             thread = Thread(target=self._serve, args=(connection,), name="guard-line", daemon=True)
             with self._lock:
-                crowded = len(self._connections) >= CONNECTIONS_MAX
+                crowded = len(self._connections) >= CONNECTIONS_MAX and not self._make_room()
                 if not crowded:
                     self._connections[thread] = connection
             if crowded:
@@ -117,12 +120,25 @@ class GuardSocket:
                 continue
             thread.start()
 
+    def _make_room(self) -> bool:
+        """End the oldest line that did not show the token yet: whoever may connect to this port
+        must not be able to keep its owner out. False: all did. Called under the lock."""
+        silent = next((one for one in self._connections if one not in self._welcome_to), None)
+        if silent is None:
+            return False
+        with contextlib.suppress(OSError):
+            self._connections.pop(silent).shutdown(socket.SHUT_RDWR)
+        return True
+
     def _serve(self, connection: socket.socket) -> None:
-        thread = next(t for t, c in list(self._connections.items()) if c is connection)
+        thread = current_thread()
         try:
-            connection.settimeout(IDLE_S)
+            connection.settimeout(HELLO_S)
             with connection.makefile("rwb", buffering=0) as line:
                 if self._welcome(line):
+                    connection.settimeout(IDLE_S)
+                    with self._lock:
+                        self._welcome_to.add(thread)
                     while (body := read_frame(line, bytes_max=FRAME_BYTES_MAX)) is not None:
                         write_frame(line, self._answer(unpack(body)))
         except (OSError, WireError, ValueError) as error:
@@ -131,6 +147,7 @@ class GuardSocket:
             connection.close()
             with self._lock:
                 self._connections.pop(thread, None)
+                self._welcome_to.discard(thread)
 
     def _welcome(self, line: Any) -> bool:
         body = read_frame(line, bytes_max=FRAME_BYTES_MAX)

@@ -9,7 +9,7 @@ from events.analytics import Analytics
 from events.trading import TradeUpdate
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-DAYS_KEPT = 8
+DAYS_KEPT = 40
 """Hours of so many days can still change; a trade that was closed before them is passed over."""
 SUMS = (
     "trades", "won", "lots", "profit", "commission", "swap", "fee", "net_profit", "slippage",

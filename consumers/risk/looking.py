@@ -195,6 +195,7 @@ class Looking:
             realised=waiting["realised"] if since_ms else 0.0,
             opened=waiting["opened"],
             reset_balance=reset_balance,
+            deals_pending=seen.deals_pending,
             connected="down" not in self._memory.told,
         )
 

@@ -56,6 +56,8 @@ class Reading:
     reset_balance: float | None = None
     """Balance at the last reset plus deposits and withdrawals since, where it was reconstructed
     from deals (`balance_at`)."""
+    deals_pending: bool = False
+    """Older deals are still being asked for: what moved the balance may be among them."""
     connected: bool = True
     synchronised: bool = True
     suspect: bool = False

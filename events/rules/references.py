@@ -20,6 +20,8 @@ from events.rules.reading import EQUITY_TOLERANCE, BalanceOperation, Reading
 
 HOLD_MS = 10_000
 """A jump of the balance that looks like a deposit waits so long for its deal before it counts."""
+HOLD_PENDING_MS = 600_000
+"""The same while older deals are still being asked for, after a long outage."""
 TICKETS_MAX = 64
 """Operations remembered, so that one told twice shifts once."""
 
@@ -173,7 +175,8 @@ def settle(known: References, reading: Reading) -> tuple[References, float, bool
     amount = sum(value for _, value in known.waiting)
     seen = known.balance_read if known.held_since_ms is not None else known.balance
     before = known.balance + amount if seen == known.balance else seen
-    late = known.held_since_ms is not None and reading.time_ms - known.held_since_ms >= HOLD_MS
+    hold_ms = HOLD_PENDING_MS if reading.deals_pending else HOLD_MS
+    late = known.held_since_ms is not None and reading.time_ms - known.held_since_ms >= hold_ms
     rests = (jump - amount, jump - amount - reading.realised)
     explained = any(not _like_an_operation(known, reading, rest) for rest in rests)
     if late or (explained and (jump or not known.waiting)):

@@ -242,7 +242,7 @@ def test_days_that_are_over_for_long_leave_the_state() -> None:
     update = story[-1]
     assert isinstance(update, TradeUpdate)
     analytics = made()
-    for day in range(30):
+    for day in range(hours.DAYS_KEPT + 20):
         at_ms = update.trade.close_time_ms + day * 24 * HOUR_MS
         trade = update.trade.model_copy(update={"close_time_ms": at_ms, "position_id": day})
         given_to(analytics, update.model_copy(update={"trade": trade}))

@@ -239,6 +239,20 @@ def test_a_jump_without_a_deal_counts_as_profit_after_ten_seconds() -> None:
     assert story.known.high_water == 100_300
 
 
+def test_a_withdrawal_of_a_long_outage_waits_for_its_deal_while_old_deals_are_asked_for() -> None:
+    story = started(rules("drawdown_absolute"))
+    story.at("2026-06-15 10:00:20", 80_000, positions=0, deals_pending=True)
+    story.at("2026-06-15 10:05:00", 80_000, positions=0, deals_pending=True)
+    assert story.known.high_water == 100_000, "nothing is concluded yet"
+    story.at("2026-06-15 10:06:00", 80_000, positions=0, deposit=-20_000.0)
+    assert story.known.operations == -20_000
+    assert story.known.high_water == 80_000
+    waiting = started(rules("drawdown_absolute"))
+    waiting.at("2026-06-15 10:00:20", 80_000, positions=0, deals_pending=True)
+    waiting.at("2026-06-15 10:10:20", 80_000, positions=0, deals_pending=True)
+    assert waiting.known.balance == 80_000, "but not for ever"
+
+
 def test_a_jump_that_trades_explain_counts_at_once() -> None:
     story = started(rules("drawdown_peak"))
     story.at("2026-06-15 10:00:01", 100_300, positions=0, realised=300.0)

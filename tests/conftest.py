@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from events.log import Log
 from events.memory_log import MemoryLog
@@ -21,6 +22,11 @@ from tests.postgres_server import (  # noqa: F401 - fixtures
 from tests.servers import RedisServer, free_port, redis_binaries
 
 os.environ.pop("COLUMNS", None)  # set where tests run side by side; commands print as in a pipe
+# How long an example takes tells of the machine, not of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 REDIS_KINDS = tuple(redis_binaries())
 
 

@@ -59,8 +59,8 @@ def floating_figures(
     *, balance: float, credit: float, margin: float, floating: float, digits: int
 ) -> AccountFigures:
     """`account_figures` of a floating profit (swap included) that is summed up already."""
-    profit = round(floating, digits)
-    margin = round(margin, digits)
+    profit = round(float(floating), digits)  # nothing summed up is the integer 0
+    margin = round(float(margin), digits)
     equity = round(balance + credit + profit, digits)
     level = round(equity / margin * 100, 2) if margin > 0 else 0.0
     return AccountFigures(

@@ -154,7 +154,7 @@ def test_entries_of_strangers_do_not_stop_the_reading(redis_log: RedisLog) -> No
 def test_a_wrong_password_and_a_user_without_rights_are_named(tmp_path: Path) -> None:
     server = RedisServer(BINARY, tmp_path, ["--requirepass", "secret"]).start()
     try:
-        with pytest.raises(LogError, match="check user, password"):
+        with pytest.raises(LogError, match="Check user, password"):
             open_log(f"redis://:wrong@127.0.0.1:{server.port}/0")
         admin = open_log(f"redis://:secret@127.0.0.1:{server.port}/0")
         admin.client.execute_command(

@@ -196,7 +196,8 @@ def open_two_hosts(
 
 
 def wants_history_host(settings: Settings, spec: TerminalSpec) -> bool:
-    """What HISTORY_HOST says; by itself a simulated terminal, which is never slow, has none."""
+    """What HISTORY_HOST says; by itself a simulated terminal has none: a second
+    one would follow its faults by a clock of its own."""
     if settings.history_host == "auto":
         return spec.kind in KINDS
     return settings.history_host == "on"

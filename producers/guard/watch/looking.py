@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -58,11 +57,6 @@ def look_at(
         utc_ms=account.utc_ms,
         trouble=f"the terminal answered {unknown[0][0]} {unknown[0][1]}" if unknown else "",
     )
-
-
-def lots_of(positions: Sequence[Any]) -> float:
-    """Volume of all positions, long and short alike."""
-    return float(sum(position.volume for position in positions))
 
 
 def _within(future: Future[Reply], within_s: float) -> Reply:

@@ -24,6 +24,7 @@ from events.decisions import (
     TradeSignal,
 )
 from events.event import Event
+from events.executing import ExecutionSet, OrderAnswer, OrderIntent, StrategySet, TargetState
 from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
 from events.log import Entry, Lane, NewEntry
 from events.market import Closes, Contracts, Instrument, Quotes
@@ -58,10 +59,11 @@ EVENT_TYPES: dict[str, type[Event]] = {
     kind.TYPE: kind
     for kind in (
         Account, Alert, Analytics, BalanceUnexplained, Book, ClockChanged, ClockTick, Closes,
-        Command, Contracts, Deal, FlattenEnded, FlattenStep, GapHealed, GuardState, HandlerFailed,
-        HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered, OrderDone,
-        Orders, ProducerState, Quotes, ReferenceSet, RiskMetrics, RulesSet, Silence, SpreadHour,
-        TerminalDown, TerminalUp, TradeSignal, TradeUpdate,
+        Command, Contracts, Deal, ExecutionSet, FlattenEnded, FlattenStep, GapHealed, GuardState,
+        HandlerFailed, HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered,
+        OrderAnswer, OrderDone, OrderIntent, Orders, ProducerState, Quotes, ReferenceSet,
+        RiskMetrics, RulesSet, Silence, SpreadHour, StrategySet, TargetState, TerminalDown,
+        TerminalUp, TradeSignal, TradeUpdate,
     )
 }  # fmt: skip
 

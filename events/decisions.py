@@ -68,11 +68,25 @@ class TradeSignal(Event):
     target: Literal["long", "short", "flat"]
     volume_lots: float | None = None
     risk_percent: float | None = None
+    notional: float | None = None
+    """Size by value, in account currency. Exactly one of `volume_lots`, `risk_percent` (of equity,
+    lost when the stop is reached) and `notional` sizes a target; none of them: the smallest lot."""
     price_limit: float | None = None
+    """Enter by a limit order at this price; None: at market, or by `price_stop`."""
+    price_stop: float | None = None
+    """Enter by a stop order at this price."""
     stop_loss: float | None = None
     take_profit: float | None = None
+    no_stop: bool = False
+    """The strategy declares that it trades without a stop-loss; else an entry is refused."""
     valid_until_ms: int | None = None
+    """After this time (UTC) the target opens nothing any more; what is open stays."""
     price_deviation_points_max: int | None = None
+    bid: float | None = None
+    ask: float | None = None
+    """Prices it was decided at, so that slippage can be told; None: decided without a tick."""
+    number: int = 0
+    """The how-manieth of its strategy and symbol: 1 for the first."""
     reason: str = ""
 
     @property

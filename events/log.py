@@ -16,6 +16,7 @@ from zlib import crc32
 
 if TYPE_CHECKING:
     from events.latch import LatchStore
+    from events.origin import Origin
     from events.retained import Retained
     from events.tasks import Tasks
     from events.unordered import Unordered
@@ -250,11 +251,17 @@ class Log(Protocol):
         """The latches of a namespace's accounts: the copy that lies in the log's server."""
         ...
 
-    def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
+    def open_namespace(
+        self, namespace: str, partitions: int = PARTITIONS_DEFAULT, origin: Origin = "live"
+    ) -> int:
         """Register the namespace, or check it. Returns its number of partitions.
 
-        Raises LogError when it exists with another number.
-        """
+        Raises LogError when it exists with another number or origin (an import may enter a
+        live one, which stays live)."""
+        ...
+
+    def origin(self, namespace: str) -> Origin:
+        """How the namespace came about; live when unknown, or opened by an older version."""
         ...
 
     def namespaces(self) -> dict[str, int]:

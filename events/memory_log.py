@@ -36,6 +36,7 @@ from events.log import (
 from events.memory_retained import MemoryRetained
 from events.memory_tasks import MemoryTasks
 from events.memory_unordered import MemoryUnordered
+from events.origin import LIVE, Origin, check_origin
 
 BEAT_LOOK_S = 0.02
 NOTHING_YET = EntryId(0, -1)
@@ -84,6 +85,7 @@ class MemoryLog:
         self._monotonic = monotonic
         self.changed = threading.Condition()
         self._partitions: dict[str, int] = {}
+        self._origins: dict[str, Origin] = {}
         self._slots: dict[Slot, SlotState] = {}
         self._streams: dict[Stream, StreamState] = {}
         self.tasks = MemoryTasks(self)
@@ -95,12 +97,21 @@ class MemoryLog:
         with self.changed:
             return self._latches.setdefault(namespace, MemoryLatches())
 
-    def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
+    def open_namespace(
+        self, namespace: str, partitions: int = PARTITIONS_DEFAULT, origin: Origin = LIVE
+    ) -> int:
         check_namespace(namespace, partitions)
+        check_origin(namespace, origin, origin)
         with self.changed:
             found = self._partitions.setdefault(namespace, partitions)
+            found_origin = self._origins.setdefault(namespace, origin)
         check_partitions(namespace, partitions, found)
+        check_origin(namespace, origin, found_origin)
         return found
+
+    def origin(self, namespace: str) -> Origin:
+        with self.changed:
+            return self._origins.get(namespace, LIVE)
 
     def namespaces(self) -> dict[str, int]:
         with self.changed:

@@ -24,6 +24,7 @@ from events.log import (
     Slot,
     WriterHeld,
 )
+from events.origin import LIVE, Origin
 from producers.report import Report
 from producers.tail_watch import LOOK_S, TailWatch
 
@@ -69,9 +70,10 @@ class Writer:
         alive_within_s: float = ALIVE_WITHIN_S,
         beat_s: float = BEAT_S,
         look_s: float = LOOK_S,
+        origin: Origin = LIVE,
     ) -> None:
         self.log, self.namespace, self.partitions, self.holder = log, namespace, partitions, holder
-        self._report = report
+        self._report, self._origin = report, origin
         self._alive_within_s, self._beat_s = alive_within_s, beat_s
         self._claims: dict[int, Claim] = {}
         self._former: dict[Slot, str] = {}
@@ -92,7 +94,7 @@ class Writer:
 
         Raises WriterHeld (another producer lives), LogUnavailable, LogError.
         """
-        self.partitions = self.log.open_namespace(self.namespace, self.partitions)
+        self.partitions = self.log.open_namespace(self.namespace, self.partitions, self._origin)
         with ThreadPoolExecutor(min(self.partitions, CLAIMS_AT_ONCE_MAX)) as pool:
             futures = [pool.submit(self._claim, self.slot(p)) for p in range(self.partitions)]
         taken = [future.result() for future in futures if future.exception() is None]
@@ -174,7 +176,7 @@ class Writer:
                 return  # another thread did it
             if self.fenced is not None:
                 raise self.fenced
-            self.log.open_namespace(self.namespace, self.partitions)
+            self.log.open_namespace(self.namespace, self.partitions, self._origin)
             self._claims[partition] = self._claimed_again(lost.slot, error)
         self._rewound(partition, self.log.cursors(lost.slot))
 

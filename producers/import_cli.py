@@ -15,6 +15,7 @@ import click
 
 from events.embedded import servers
 from events.log import Log, checked_name
+from events.origin import LIVE, Origin
 from events.redis import open_log
 from events.retention import Retention, RetentionLoop, limits_of, segment_folder
 from events.settings import Settings, load
@@ -104,7 +105,8 @@ def import_command(
     )
     into = _namespace(namespace) or (terminal.namespace if name else IMPORTED)
     begun = time.monotonic()
-    with _writer(settings, into) as writer:
+    origin: Origin = LIVE if into == terminal.namespace else "import"
+    with _writer(settings, into, origin) as writer:
         done = import_ticks(writer, sources, options=options, progress=_shown_progress())
     took_s = time.monotonic() - begun
     if as_json:
@@ -127,17 +129,19 @@ def _namespace(name: str | None) -> str | None:
 
 
 @contextmanager
-def _writer(settings: Settings, namespace: str) -> Iterator[Writer]:
+def _writer(settings: Settings, namespace: str, origin: Origin) -> Iterator[Writer]:
     """The right to append to a namespace, in the log of the settings (an embedded one is started
     for the time of the import). Raises WriterHeld while the namespace's producer runs."""
     with servers(settings, postgres=False) as found, closing(open_log(found.redis_url)) as log:
-        yield from _claimed(log, settings, namespace)
+        yield from _claimed(log, settings, namespace, origin)
 
 
-def _claimed(log: Log, settings: Settings, namespace: str) -> Iterator[Writer]:
+def _claimed(
+    log: Log, settings: Settings, namespace: str, origin: Origin = "import"
+) -> Iterator[Writer]:
     holder = f"import on {socket.gethostname()}"
     partitions = log.namespaces().get(namespace, settings.bridge_partitions)
-    writer = Writer(log, namespace, partitions, holder=holder, report=Report())
+    writer = Writer(log, namespace, partitions, holder=holder, report=Report(), origin=origin)
     writer.open()
     try:
         writer.start_beating(lambda: None)  # the next append raises Fenced

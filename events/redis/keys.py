@@ -13,6 +13,11 @@ def partitions(namespace: str) -> str:
     return f"{{{namespace}}}:partitions"
 
 
+def origin(namespace: str) -> str:
+    """Text: how a namespace came about, fixed when it was registered. Absent: by a producer."""
+    return f"{{{namespace}}}:origin"
+
+
 def meta(slot: Slot) -> str:
     """Hash: token, holder and beat of who may write; ms and seq of the newest id."""
     return f"{slot}:meta"

@@ -35,9 +35,10 @@ from events.log import (
     check_partitions,
     check_sizes,
 )
+from events.origin import LIVE, Origin, check_origin, origin_of
 from events.redis import keys
 from events.redis.ahead import RedisAskedRead
-from events.redis.connect import BLOCK_MS_MAX, Client, connect
+from events.redis.connect import BLOCK_MS_MAX, Client, connect, take_replies_as_they_come
 from events.redis.errors import errors_translated
 from events.redis.latch import RedisLatches
 from events.redis.retention import RedisRetained
@@ -70,7 +71,7 @@ class RedisLog:
         self.retained = RedisRetained(client, self._run, self._calls)
         self.unordered = RedisUnordered(client, self._run, self._calls, _entries)
         if not self._cluster:
-            _take_replies_as_they_come(client)
+            take_replies_as_they_come(client)
 
     @property
     def volatile(self) -> bool:
@@ -98,14 +99,25 @@ class RedisLog:
     def latches(self, namespace: str) -> RedisLatches:
         return RedisLatches(self.client, self._run, self._calls, namespace)
 
-    def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
+    def open_namespace(
+        self, namespace: str, partitions: int = PARTITIONS_DEFAULT, origin: Origin = LIVE
+    ) -> int:
         check_namespace(namespace, partitions)
+        check_origin(namespace, origin, origin)
+        names = keys.partitions(namespace), keys.origin(namespace)
         with self._calls():
-            self.client.set(keys.partitions(namespace), partitions, nx=True)
+            # Both or none: one that has a number and no origin was opened by an older version.
+            self.client.msetnx(dict(zip(names, (partitions, origin), strict=True)))
+            self.client.set(names[0], partitions, nx=True)
             self.client.sadd(keys.NAMESPACES, namespace)
-            found = int(self.client.get(keys.partitions(namespace)))
-        check_partitions(namespace, partitions, found)
-        return found
+            number, came_by = self.client.mget(names)
+        check_partitions(namespace, partitions, int(number))
+        check_origin(namespace, origin, origin_of(came_by))
+        return int(number)
+
+    def origin(self, namespace: str) -> Origin:
+        with self._calls():
+            return origin_of(self.client.get(keys.origin(namespace)))
 
     def namespaces(self) -> dict[str, int]:
         with self._calls():
@@ -336,13 +348,6 @@ def open_log(url: str, *, reply_timeout_s: float = 5.0) -> RedisLog:
         log = RedisLog(connect(url, reply_timeout_s=reply_timeout_s))
         log.client.ping()
     return log
-
-
-def _take_replies_as_they_come(client: Client) -> None:
-    """Reply shapes differ by version and protocol, and parsing them into dicts costs a third of
-    the time of a read: the three reading commands are parsed here."""
-    for command in ("XREAD", "XRANGE", "XREVRANGE"):
-        client.response_callbacks.pop(command, None)
 
 
 def _xread(after: Mapping[Stream, EntryId], count_max: int, block_ms: int = 0) -> list[Any]:

@@ -27,6 +27,7 @@ from events.log import (
     Stream,
     StreamInfo,
 )
+from events.origin import LIVE, Origin
 from events.retained import Retained, Span, linked
 from events.retention.folder import SegmentFolder
 from events.tasks import Tasks
@@ -222,8 +223,13 @@ class WholeLog:
 
     # --- as the log itself does
 
-    def open_namespace(self, namespace: str, partitions: int = PARTITIONS_DEFAULT) -> int:
-        return self.bare.open_namespace(namespace, partitions)
+    def open_namespace(
+        self, namespace: str, partitions: int = PARTITIONS_DEFAULT, origin: Origin = LIVE
+    ) -> int:
+        return self.bare.open_namespace(namespace, partitions, origin)
+
+    def origin(self, namespace: str) -> Origin:
+        return self.bare.origin(namespace)
 
     def namespaces(self) -> dict[str, int]:
         return self.bare.namespaces()

@@ -42,6 +42,23 @@ def test_a_namespace_keeps_its_number_of_partitions(log: Log) -> None:
     assert log.namespaces() == {"demo": 4}
 
 
+def test_a_namespace_keeps_how_it_came_about(log: Log) -> None:
+    log.open_namespace("demo", 2)
+    log.open_namespace("again", 2, "replay")
+    log.open_namespace("files", 2, "import")
+    assert [log.origin(name) for name in ("demo", "again", "files", "none-yet")] == [
+        "live", "replay", "import", "live"
+    ]  # fmt: skip
+    for name, origin in (("again", "live"), ("files", "live"), ("demo", "replay")):
+        with pytest.raises(LogError, match="choose another name"):
+            log.open_namespace(name, 2, origin)  # type: ignore[arg-type] # origins, as texts
+    assert log.open_namespace("demo", 2, "import") == 2, "history may go into a live one"
+    assert log.origin("demo") == "live", "which stays what it is"
+    with pytest.raises(LogError, match="no origin"):
+        log.open_namespace("odd", 2, "made-up")  # type: ignore[arg-type] # what is refused
+    assert "odd" not in log.namespaces()
+
+
 def test_entries_come_back_in_order_with_every_field(log: Log) -> None:
     claim = log.claim(SLOT, "me", alive_within_s=0)
     new = [entry(0), entry(1, Lane.HIGH, cause="{a:b:0}:low@1-1"), entry(2)]

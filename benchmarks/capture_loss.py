@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from events.tick_files import guess_symbol, load_ticks
 from events.ticks import TickArray
 from producers.terminals.recorded import RecordedOptions, RecordedTerminal
-from producers.terminals.tick_files import guess_symbol, load_ticks
 from producers.ticks.cursor import TickCursor
 
 Times = npt.NDArray[np.int64]

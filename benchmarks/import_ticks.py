@@ -26,10 +26,10 @@ from events.embedded import servers
 from events.log import NewEntry, partition_of
 from events.redis import RedisLog, open_log
 from events.settings import load
+from events.tick_files import TickSource, check_ticks, guess_symbol, read_ticks
 from events.ticks import Mark, OffsetSource, TickBatch
 from producers.append import Writer
 from producers.report import Report
-from producers.terminals.tick_files import TickSource, check_ticks, guess_symbol, read_ticks
 from producers.tick_import import APPEND_ENTRIES, ENTRY_TICKS, ImportOptions, import_ticks
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "EURUSD_20140504-20140507.csv.gz"

@@ -23,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from events.clock_rules import ClockRule
 from events.memory_log import MemoryLog
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule
 from producers.pollers.connection import Attached
 from producers.pollers.context import ProducerOptions
 from producers.producer import Producer

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from events.clock_rules import ClockRule, ClockRuleError
 from events.durations import duration_option
 from events.log import Log, LogError, LogUnavailable
 from events.processes import stopped_by_signals
@@ -27,8 +28,8 @@ from events.settings import (
     load,
     terminal_options,
 )
+from events.tick_files import TickFileError, parse_source
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule, ClockRuleError
 from producers.guard.ways.relay import GuardRelay
 from producers.opened import OpenedTerminal
 from producers.pollers.connection import Attached
@@ -39,7 +40,6 @@ from producers.terminals.client import HostClient
 from producers.terminals.configured import terminal_spec
 from producers.terminals.interface import TerminalUnusable
 from producers.terminals.spec import TRADE_MODES, TerminalSpec
-from producers.terminals.tick_files import TickFileError, parse_source
 
 logger = logging.getLogger(__name__)
 

@@ -13,18 +13,18 @@ from dataclasses import asdict
 
 import click
 
+from events.clock_rules import ClockRule
 from events.embedded import servers
 from events.log import Log, checked_name
 from events.origin import LIVE, Origin
 from events.redis import open_log
 from events.retention import Retention, RetentionLoop, limits_of, segment_folder
 from events.settings import Settings, load
+from events.tick_files import TickSource, parse_source
 from producers.append import Writer
-from producers.clock.rules import ClockRule
 from producers.pollers.context import DEALS_BACKFILL_S
 from producers.report import Report
 from producers.retention import retention_loop
-from producers.terminals.tick_files import TickSource, parse_source
 from producers.tick_import import FileImport, ImportOptions, Progress, import_ticks
 
 logger = logging.getLogger(__name__)

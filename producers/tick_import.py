@@ -17,13 +17,13 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import Literal, NamedTuple
 
+from events.clock_rules import ClockRule
 from events.codec import encode
 from events.log import LogError, LogUnavailable, NewEntry, StaleCursor, partition_of
+from events.tick_files import TickFileError, TickSource
+from events.tick_files.runs import Run, server_runs
 from events.ticks import Mark, TickArray, TickBatch
 from producers.append import Outcome, Writer
-from producers.clock.rules import ClockRule
-from producers.terminals.tick_files import TickFileError, TickSource
-from producers.terminals.tick_files.runs import Run, server_runs
 
 ENTRY_TICKS = 1_000
 APPEND_ENTRIES = 32

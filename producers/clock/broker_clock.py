@@ -13,11 +13,11 @@ from threading import RLock
 
 import numpy as np
 
+from events.clock_rules import ClockRule
 from events.operations import ClockChanged
 from events.ticks import OffsetSource
 from producers.clock.evidence import LiveEvidence, Tally
 from producers.clock.knowledge import ClockKnowledge, Segment
-from producers.clock.rules import ClockRule
 from producers.clock.timeline import ALWAYS, Int64Array
 
 DELAYED_S = 900

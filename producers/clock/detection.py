@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
+from events.clock_rules import ClockRule
 from events.ticks import RateArray
-from producers.clock.rules import ClockRule
 
 Int64Array = npt.NDArray[np.int64]
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from events.clock_rules import ClockRule
 from events.ticks import OffsetSource
-from producers.clock.rules import ClockRule
 from producers.clock.timeline import ALWAYS, BoolArray, Int64Array, Placed, Regime, Timeline
 
 LIVE_MS = 3_600_000

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from events.clock_rules import ClockRule
 from events.ticks import RATE_DTYPE, TICK_DTYPE
-from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals import structs
 from tests.contract import terminal_cases as cases

@@ -16,10 +16,10 @@ import pytest
 from events.codec import decode
 from events.log import SOURCE, Lane, Slot, partition_of
 from events.redis import RedisLog
+from events.tick_files import load_ticks
 from events.ticks import TickArray, TickBatch
 from producers.append import Writer
 from producers.report import Report
-from producers.terminals.tick_files import load_ticks
 from tests.servers import wait_until
 
 ROOT = Path(__file__).parents[2]

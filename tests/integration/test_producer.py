@@ -31,13 +31,13 @@ from events.operations import (
 )
 from events.redis import open_log
 from events.settings import Settings, TerminalKind, TerminalSettings
+from events.tick_files import load_ticks
 from events.ticks import TICK_DTYPE, Mark, OffsetSource, TickBatch
 from events.trading import Account, Book, Deal
 from producers.cli import build_producer
 from producers.producer import Producer
 from producers.terminals.client import HostClient
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
-from producers.terminals.tick_files import load_ticks
 from tests.servers import FaultProxy, RedisServer, redis_binaries, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from events.clock_rules import ClockRule
 from events.ticks import FLAGS_DOCUMENTED, TICK_DTYPE, OffsetSource, TickArray
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
 from producers.terminals.simulated.faults import Fault
 from producers.terminals.simulated.options import TickOptions

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from events.clock_rules import ClockRule
 from events.ticks import RATE_DTYPE, RateArray
 from producers.clock.detection import CannotDetect, detect
-from producers.clock.rules import ClockRule
 
 HOUR = 3_600
 NEW_YORK = ClockRule("America/New_York")

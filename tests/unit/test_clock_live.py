@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.clock_rules import ClockRule
 from events.log import Lane
 from events.ticks import OffsetSource
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule
 
 H, HOUR_MS = 3_600, 3_600_000
 NY_CLOSE = ClockRule.parse("ny-close")

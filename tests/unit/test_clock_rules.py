@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.clock.rules import ClockRule, ClockRuleError, ClockSwitch, ServerTimeKind
+from events.clock_rules import ClockRule, ClockRuleError, ClockSwitch, ServerTimeKind
 
 NY_CLOSE = ClockRule.parse("America/New_York+7h")
 H = 3_600

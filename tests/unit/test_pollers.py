@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from events.clock_rules import ClockRule
 from events.codec import AnyEvent, decode
 from events.log import SOURCE, Lane, LogUnavailable, Slot
 from events.market import Closes, Contracts, Instrument, Quotes
@@ -21,7 +22,6 @@ from events.operations import GapHealed, TerminalDown, TerminalUp
 from events.ticks import Mark, OffsetSource, TickArray, TickBatch
 from events.trading import Account, Book, Deal, OrderDone, Orders
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule
 from producers.pollers.connection import Attached
 from producers.pollers.context import ProducerOptions
 from producers.producer import Producer

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from events.candles import CandleBatch
+from events.clock_rules import ClockRule
 from events.log import SOURCE, Lane, LogUnavailable, NewEntry, Slot, StaleCursor, WriterHeld
 from events.memory_log import MemoryLog
 from events.settings import BadSettings, Settings, TerminalKind, TerminalSettings
@@ -20,7 +21,6 @@ from events.ticks import OffsetSource
 from producers.append import Outcome, Writer, account_slot, cursor_entry
 from producers.cli import producer_options
 from producers.clock.broker_clock import BrokerClock
-from producers.clock.rules import ClockRule
 from producers.pollers.candles import CandlePoller
 from producers.pollers.clock_finding import BARS, PAGE_BARS, find_clock, hourly_bars
 from producers.pollers.server_time import HostTime

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from events.clock_rules import ClockRule
+from events.tick_files import TickFileError, load_ticks
 from events.ticks import TickArray
-from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals.recorded import Outage, RecordedOptions, RecordedTerminal
 from producers.terminals.recorded.terminal import digits_of
-from producers.terminals.tick_files import TickFileError, load_ticks
 from producers.ticks.cursor import TickCursor
 
 SAMPLES = Path(__file__).parents[1] / "data"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.clock_rules import ClockRule
 from events.ticks import TickArray
-from producers.clock.rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal, TickOptions
 from producers.terminals.simulated.server_clock import ServerClock, VirtualClock

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.ticks import TICK_DTYPE, TickArray
-from producers.terminals.tick_files import (
+from events.tick_files import (
     TickFileError,
     check_ticks,
     guess_symbol,
@@ -23,7 +22,8 @@ from producers.terminals.tick_files import (
     parse_source,
     read_ticks,
 )
-from producers.terminals.tick_files.fields import Column, Text, decimals, whole_numbers
+from events.tick_files.fields import Column, Text, decimals, whole_numbers
+from events.ticks import TICK_DTYPE, TickArray
 
 SAMPLES = Path(__file__).parents[1] / "data"
 HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\r\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from events.clock_rules import ClockRule
 from events.codec import decode
 from events.log import (
     SOURCE,
@@ -24,12 +25,11 @@ from events.log import (
     partition_of,
 )
 from events.memory_log import MemoryLog
+from events.tick_files import TickFileError, TickSource, load_ticks
 from events.ticks import Mark, OffsetSource, TickArray, TickBatch
 from producers import tick_import
 from producers.append import Writer
-from producers.clock.rules import ClockRule
 from producers.report import Report
-from producers.terminals.tick_files import TickFileError, TickSource, load_ticks
 from producers.tick_import import ImportOptions, content_hash, import_ticks
 
 SAMPLES = Path(__file__).parents[1] / "data"

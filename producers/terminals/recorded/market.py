@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from events.clock_rules import ClockRule
+from events.tick_files import TickFileError, TickSource, load_ticks
+from events.tick_files.fields import Ints
+from events.tick_files.file_clock import FileClock, SkippedTime
+from events.tick_files.reading import OnError
 from events.ticks import RATE_DTYPE, RateArray, TickArray
-from producers.clock.rules import ClockRule
 from producers.terminals.simulated.market.rates import bars_of_ticks
-from producers.terminals.tick_files import TickFileError, TickSource, load_ticks
-from producers.terminals.tick_files.fields import Ints
-from producers.terminals.tick_files.file_clock import FileClock, SkippedTime
-from producers.terminals.tick_files.reading import OnError
 
 CLOSED_GAP_MS = 3_600_000
 """A symbol without a tick for longer than this counts as closed."""

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from producers.clock.rules import ClockRule
+from events.clock_rules import ClockRule
 from producers.terminals.simulated.faults import Fault
 from producers.terminals.simulated.options import AccountOptions, TraderOptions
 from producers.terminals.simulated.symbols import SymbolSpec

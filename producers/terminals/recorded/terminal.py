@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from events.clock_rules import ClockRule
+from events.tick_files import parse_source
 from events.ticks import TickArray
-from producers.clock.rules import ClockRule
 from producers.terminals.recorded.market import RecordedMarket
 from producers.terminals.recorded.options import MAX, RecordedOptions
 from producers.terminals.recorded.playing import Playing
@@ -17,7 +18,6 @@ from producers.terminals.simulated import Fault, SimulatedOptions, SimulatedTerm
 from producers.terminals.simulated.server_clock import VirtualClock
 from producers.terminals.simulated.symbols import SymbolSpec, guess_spec
 from producers.terminals.structs import Tick
-from producers.terminals.tick_files import parse_source
 
 DIGITS_MAX = 8
 _HISTORY_MARGIN_MS = 60_000

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
 
-from producers.clock.rules import ClockRule
+from events.clock_rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.faults import Fault
 from producers.terminals.simulated.symbols import SymbolSpec
@@ -114,7 +114,7 @@ class SimulatedOptions(_Options):
     account: AccountOptions = AccountOptions()
     other_accounts: tuple[AccountOptions, ...] = ()
     clock: str = "America/New_York+7h"
-    """The broker's clock as a rule (see producers.clock.rules)."""
+    """The broker's clock as a rule (see events.clock_rules)."""
     start_utc_ms: int | None = None
     """Virtual time at the start; None: the computer's time."""
     speed: float = Field(1.0, ge=0, le=1_000_000)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from producers.clock.rules import ClockRule
+from events.clock_rules import ClockRule
 
 Int64Array = npt.NDArray[np.int64]
 DAY_MS = 86_400_000

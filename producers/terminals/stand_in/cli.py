@@ -88,8 +88,8 @@ def _show(error: Exception) -> None:
 
 def _terminal(given: dict[str, Any]) -> Terminal:
     """Raises click.UsageError naming the option that is wrong."""
-    from producers.clock.rules import ClockRuleError
-    from producers.terminals.tick_files import TickFileError
+    from events.clock_rules import ClockRuleError
+    from events.tick_files import TickFileError
 
     try:
         return _recorded(given) if given["ticks"] else _simulated(given)
@@ -124,7 +124,7 @@ def _recorded(given: dict[str, Any]) -> Terminal:
 
 
 def _simulated(given: dict[str, Any]) -> Terminal:
-    from producers.clock.rules import ClockRule
+    from events.clock_rules import ClockRule
     from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal
 
     speed = given["speed"].lower()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from producers.clock.rules import ClockRule
+from events.clock_rules import ClockRule
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.broker.accounts import Accounts
 from producers.terminals.simulated.broker.conditions import FaultConditions

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from producers.clock.rules import ClockRule
+from events.clock_rules import ClockRule
 from producers.terminals.simulated.symbols import Session
 
 Int64Array = npt.NDArray[np.int64]

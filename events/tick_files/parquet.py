@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from events.tick_files.assembly import Prices, TickRows
+from events.tick_files.errors import TickFileError
+from events.tick_files.fields import Bools, Ints
+from events.tick_files.layout import BadHeader, TimeForm, epoch_form, read_header
 from events.ticks import TickArray
-from producers.terminals.tick_files.assembly import Prices, TickRows
-from producers.terminals.tick_files.errors import TickFileError
-from producers.terminals.tick_files.fields import Bools, Ints
-from producers.terminals.tick_files.layout import BadHeader, TimeForm, epoch_form, read_header
 
 BATCH_ROWS = 65_536
 _UNITS_PER_MS = {TimeForm.EPOCH_US: 1_000, TimeForm.EPOCH_NS: 1_000_000}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from producers.clock.rules import ClockRule
-from producers.terminals.tick_files.fields import Bools, Ints
+from events.clock_rules import ClockRule
+from events.tick_files.fields import Bools, Ints
 
 STEP_BACK_MS = 5 * 60_000
 """A jump back by more than this inside a repeated hour begins its second showing."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from events.tick_files.fields import Bools, Floats, Ints
 from events.ticks import TICK_DTYPE, TickArray
-from producers.terminals.tick_files.fields import Bools, Floats, Ints
 
 BID, ASK, LAST, VOLUME = 2, 4, 8, 16
 """MT5's TICK_FLAG_* bits."""

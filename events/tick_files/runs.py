@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from events.clock_rules import ClockRule
+from events.tick_files.errors import TickFileError
+from events.tick_files.fields import Ints
+from events.tick_files.file_clock import FileClock, SkippedTime
+from events.tick_files.reading import TickSource, read_ticks
 from events.ticks import OffsetSource, TickArray
-from producers.clock.rules import ClockRule
-from producers.terminals.tick_files.errors import TickFileError
-from producers.terminals.tick_files.fields import Ints
-from producers.terminals.tick_files.file_clock import FileClock, SkippedTime
-from producers.terminals.tick_files.reading import TickSource, read_ticks
 
 
 class Run(NamedTuple):

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from events.tick_files.delimited import delimited_ticks, first_symbol
+from events.tick_files.errors import TickFileError
+from events.tick_files.parquet import parquet_ticks
+from events.tick_files.source import BLOCK_BYTES, is_parquet
 from events.ticks import TICK_DTYPE, TickArray
-from producers.terminals.tick_files.delimited import delimited_ticks, first_symbol
-from producers.terminals.tick_files.errors import TickFileError
-from producers.terminals.tick_files.parquet import parquet_ticks
-from producers.terminals.tick_files.source import BLOCK_BYTES, is_parquet
 
 OnError = Literal["stop", "keep"]
 SYMBOL_CHARS_MAX = 31

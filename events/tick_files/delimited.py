@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from events.ticks import TICK_DTYPE, TickArray
-from producers.terminals.tick_files.assembly import Prices, TickRows
-from producers.terminals.tick_files.errors import TickFileError
-from producers.terminals.tick_files.fields import (
+from events.tick_files.assembly import Prices, TickRows
+from events.tick_files.errors import TickFileError
+from events.tick_files.fields import (
     PAD,
     Bools,
     Column,
@@ -24,14 +23,15 @@ from producers.terminals.tick_files.fields import (
     times_of_day_ms,
     whole_numbers,
 )
-from producers.terminals.tick_files.layout import (
+from events.tick_files.layout import (
     BadHeader,
     Layout,
     TimeForm,
     read_header,
     time_form,
 )
-from producers.terminals.tick_files.source import CutOff, line_blocks
+from events.tick_files.source import CutOff, line_blocks
+from events.ticks import TICK_DTYPE, TickArray
 
 TIME_MS_MAX = 4_102_444_800_000
 """2100-01-01: a later time is a wrong unit or a damaged line."""

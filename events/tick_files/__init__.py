@@ -5,8 +5,8 @@ Parquet. Times are given as the file has them: a real export carries the *server
 whoever knows that a file is in UTC converts (`producers.terminals.recorded`, `tick_import`).
 """
 
-from producers.terminals.tick_files.errors import TickFileError
-from producers.terminals.tick_files.reading import (
+from events.tick_files.errors import TickFileError
+from events.tick_files.reading import (
     TickSource,
     check_ticks,
     guess_symbol,

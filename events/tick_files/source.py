@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from producers.terminals.tick_files.errors import TickFileError
+from events.tick_files.errors import TickFileError
 
 BLOCK_BYTES = 1 << 21
 LINE_BYTES_MAX = 4_096

@@ -295,11 +295,9 @@ class Log(Protocol):
         """
         ...
 
-    def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
-        """Append to a slot with many writers (the operators'), once per `entry.key`.
-
-        Returns None when an entry with this key was already posted.
-        """
+    def post(self, slot: Slot, entry: NewEntry, *, once: str = "") -> EntryId | None:
+        """Append to a slot with many writers (the operators'), once per `once` (`entry.key` unless
+        given); a level replaces its last state. None when it was already posted."""
         ...
 
     def cursors(self, slot: Slot) -> dict[str, str]:

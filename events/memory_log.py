@@ -173,13 +173,13 @@ class MemoryLog:
             self.changed.notify_all()
             return Appended(ids, moved)
 
-    def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
+    def post(self, slot: Slot, entry: NewEntry, *, once: str = "") -> EntryId | None:
         check_sizes([entry])
         with self.changed:
             state = self.slot(slot)
-            if entry.key in state.posted:
+            if (once or entry.key) in state.posted:
                 return None
-            state.posted.add(entry.key)
+            state.posted.add(once or entry.key)
             self.add_now(slot, [entry])
             self.changed.notify_all()
             return state.newest

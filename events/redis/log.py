@@ -189,11 +189,15 @@ class RedisLog:
             {move.feed: f"{move.new}@{newest}" for move in cursors},
         )
 
-    def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
+    def post(self, slot: Slot, entry: NewEntry, *, once: str = "") -> EntryId | None:
         check_sizes([entry])
         lane = str(slot.stream(entry.lane))
-        args = [entry.key, entry.type, entry.data, entry.cause, POSTED_KEYS_MAX]
-        reply = self._run(_POST, [keys.meta(slot), keys.posted(slot), lane], args)
+        touched = [keys.meta(slot), keys.posted(slot), lane, keys.last(slot)]
+        args = [
+            entry.key, entry.type, entry.data, entry.cause, once or entry.key, POSTED_KEYS_MAX,
+            int(entry.last is not None),
+        ]  # fmt: skip
+        reply = self._run(_POST, touched, args)
         return None if reply is None else EntryId.parse(reply)
 
     def cursors(self, slot: Slot) -> dict[str, str]:

@@ -251,8 +251,8 @@ class WholeLog:
     ) -> Appended:
         return self.bare.append(claim, entries, cursors)
 
-    def post(self, slot: Slot, entry: NewEntry) -> EntryId | None:
-        return self.bare.post(slot, entry)
+    def post(self, slot: Slot, entry: NewEntry, *, once: str = "") -> EntryId | None:
+        return self.bare.post(slot, entry, once=once)
 
     def cursors(self, slot: Slot) -> dict[str, str]:
         return self.bare.cursors(slot)

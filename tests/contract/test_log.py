@@ -198,6 +198,19 @@ def test_a_command_is_posted_once(log: Log) -> None:
     assert second is not None
     assert second > first
     assert log.info(slot.stream(Lane.CRITICAL)).length == 2
+    assert log.last_states(slot) == {}
+
+
+def test_a_level_is_posted_again_under_its_key_and_the_newest_is_its_last_state(log: Log) -> None:
+    slot = Slot("demo", "operator", 0)
+    older, newer = (
+        NewEntry(Lane.CRITICAL, "set.1", "me", data, last=data) for data in (b"older", b"newer")
+    )
+    assert log.post(slot, older, once="first") is not None
+    assert log.post(slot, newer, once="second") is not None
+    assert log.post(slot, older, once="first") is None
+    assert log.last_states(slot) == {("set.1", "me"): b"newer"}
+    assert log.info(slot.stream(Lane.CRITICAL)).length == 2
 
 
 def test_oversized_entries_and_batches_are_refused(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 from events.guarding import FlattenEnded
 from events.rules import GuardRules, Reduce
 from producers.guard.flatten import Flattener, FlattenOptions, StoppedFlatten, choose
-from producers.guard.flatten.account import AccountCalls, Scope
+from producers.guard.flatten.account import AccountCalls, Held, Scope, Working
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.flatten.telling import Page
@@ -32,12 +32,14 @@ class FlattenCloser:
         magic: int,
         rules: Callable[[], GuardRules],
         on_page: Page,
+        lately: Callable[[], Iterable[Held | Working]] = tuple,
         far: bool = False,
     ) -> None:
-        """`far`: answers travel, so more orders may be under way at once."""
+        """`lately`: what the guard saw on the account in its newest looks. `far`: answers travel,
+        so more orders may be under way at once."""
         self._client, self._journal = client, journal
         self._login, self._terminal, self._magic = login, terminal, magic
-        self._rules, self._on_page = rules, on_page
+        self._rules, self._on_page, self._lately = rules, on_page, lately
         self._parallel = PARALLEL_FAR if far else PARALLEL_NEAR
         self._lock = Lock()
         self._machine: Flattener | None = None
@@ -49,7 +51,7 @@ class FlattenCloser:
             if job.reduce is not None:
                 self._reduce(machine, job)
                 return None
-            return machine.run(job.scope, job.reason, job.by, job.since_ms)
+            return machine.run(job.scope, job.reason, job.by, job.since_ms, before=self._lately())
         except StoppedFlatten as error:
             raise Stopped(str(error)) from error
 

@@ -220,7 +220,8 @@ class GuardKeeper:
         )
         closer = FlattenCloser(
             client, journal, login=login, terminal=options.terminal, magic=options.magic,
-            rules=lambda: watch.rules.guard, on_page=self._page, far=self._far,
+            rules=lambda: watch.rules.guard, on_page=self._page, lately=watch.lately.all,
+            far=self._far,
         )  # fmt: skip
         guard = Guard(watch, closer, journal, options, login=login)
         if forgotten:  # it may have been latched

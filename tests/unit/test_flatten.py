@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from events.guarding import FlattenEnded, FlattenStep
-from producers.guard.flatten import MemoryJournal, Reduction
+from producers.guard.flatten import MemoryJournal, Reduction, StoppedFlatten
+from producers.guard.flatten.account import Held, Working, held_of, working_of
 from producers.guard.flatten.decisions import NAMES
 from producers.terminals import constants as mt5
 from producers.terminals.interface import Priority
@@ -290,6 +291,84 @@ def test_wrong_lists_delay_a_flatten_and_do_not_fool_it(kind: str) -> None:
     assert ended.state == "FLAT"
     assert is_flat(account)
     assert violations(account.value, was) == []
+
+
+def lately(account: VirtualAccount) -> list[Held | Working]:
+    """What a guard saw a moment ago."""
+    found: list[Held | Working] = [*map(held_of, account.value("positions_get"))]
+    return [*found, *map(working_of, account.value("orders_get"))]
+
+
+def pendings(account: VirtualAccount) -> list[Held | Working]:
+    for away in (0.01, 0.02):
+        account.place("EURUSD", mt5.ORDER_TYPE_BUY_LIMIT, away)
+    return lately(account)
+
+
+@pytest.mark.parametrize(("hidden_s", "state"), [(8.0, "FLAT"), (40.0, "UNKNOWN")])
+def test_pending_orders_that_were_there_a_moment_ago_are_not_gone_because_a_list_is_empty(
+    hidden_s: float, state: str
+) -> None:
+    account = VirtualAccount()
+    seen = pendings(account)
+    account.value("inject", "empty_account", for_s=hidden_s)
+    flattener = account.flattener()
+    ended = flattener.run("account", "a test", "tester", account.now_ms(), before=seen)
+    assert ended.state == state
+    if state == "UNKNOWN":
+        assert [o.outcome for o in ended.outcomes] == ["unknown", "unknown"]
+        assert account.pages
+        later = []
+        for _ in range(60):
+            account.sleep(1.0)
+            later.append(flattener.tend())
+        assert [e.state for e in later if e is not None][-1] == "FLAT"
+    assert is_flat(account)
+
+
+def test_what_ended_by_itself_a_moment_ago_delays_no_flatten() -> None:
+    account = VirtualAccount()
+    book(account)
+    seen = lately(account)
+    assert flatten(account).state == "FLAT"
+    ended = account.flattener().run("account", "a test", "t", account.now_ms(), before=seen)
+    assert ended.state == "FLAT"
+    assert ended.outcomes == (), "history accounts for each of them"
+    assert (ended.verified_ms or 0) < 3000
+
+
+def test_positions_that_show_late_and_were_there_before_are_ours_and_not_others() -> None:
+    account = VirtualAccount()
+    for _ in range(6):
+        account.open("EURUSD", BUY, 0.1)
+    seen = lately(account)
+    account.value("inject", "partial", methods=["positions_get"], calls_max=2)
+    flattener = account.flattener(others="alert")
+    assert flattener.run("account", "a test", "t", account.now_ms(), before=seen).state == "FLAT"
+    assert is_flat(account)
+
+
+def test_a_successor_knows_what_was_there_when_lists_are_empty_at_its_start() -> None:
+    account = VirtualAccount()
+    seen = pendings(account)
+    account.value("inject", "empty_account", for_s=8.0)
+    flattener = account.flattener()
+    rounds = 0
+
+    def die(seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 2:
+            flattener.stop()
+        account.sleep(seconds)
+
+    flattener._sleep = die
+    with pytest.raises(StoppedFlatten):
+        flattener.run("account", "a test", "tester", account.now_ms(), before=seen)
+    ended = account.flattener().resume()
+    assert ended is not None
+    assert ended.state == "FLAT"
+    assert is_flat(account)
 
 
 def test_what_others_open_meanwhile_is_closed_or_told_by_the_rules() -> None:

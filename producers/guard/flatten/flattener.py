@@ -10,14 +10,15 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event, Lock
 from typing import Any
 
 from events.guarding import FlattenEnded
-from producers.guard.flatten.account import AccountCalls, Scope
+from producers.guard.flatten.account import AccountCalls, Held, Scope, Working
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.intents import FLATTEN_FACT, UnstoppableJournal
+from producers.guard.flatten.items import item_of, item_of_row
 from producers.guard.flatten.reducing import Reduction, ReductionEnded, reduce_positions
 from producers.guard.flatten.requests import RequestDesk
 from producers.guard.flatten.rounds import Rounds
@@ -77,17 +78,26 @@ class Flattener:
             self._book.prime(self._calls, symbols)
 
     def run(
-        self, scope: Scope | str, reason: str, by: str, since_ms: int, *, flatten_id: str = ""
+        self,
+        scope: Scope | str,
+        reason: str,
+        by: str,
+        since_ms: int,
+        *,
+        flatten_id: str = "",
+        before: Iterable[Held | Working] = (),
     ) -> FlattenEnded:
         """Close what is in the scope, verify it, and return how it stands.
 
         `since_ms`: what set it off, UTC. `flatten_id` of an earlier process makes it go on where
-        that one died. Afterwards call `tend` or `keep` for as long as the latch is set. Raises
-        ValueError for a bad scope, StoppedFlatten.
+        that one died. `before`: what somebody saw on the account a moment ago; where lists do not
+        show it, FLAT is not said before history accounts for its end. Afterwards call `tend` or
+        `keep` for as long as the latch is set. Raises ValueError for a bad scope, StoppedFlatten.
         """
         scope = Scope.parse(scope) if isinstance(scope, str) else scope
         cause = Cause(flatten_id or new_flatten_id(), scope, reason, by, since_ms)
         run = self._run_of(cause)
+        run.before = {one.key: item_of(one) for one in before if scope.holds(one.magic, one.symbol)}
         with self._working:
             self._remember(run)
             run.begin(self._intents(cause.flatten_id) if flatten_id else ())
@@ -106,10 +116,7 @@ class Flattener:
             )  # fmt: skip
             run = self._run_of(cause)
             if (ours := fact.get("ours")) is not None:
-                run.ours = {
-                    ("order" if kind == "order" else "position", int(number))
-                    for kind, number in ours
-                }
+                run.ours = {one.key: one for one in map(item_of_row, ours)}
             with self._working:
                 self._remember(run)
                 run.begin(self._intents(cause.flatten_id))

@@ -7,12 +7,13 @@ the account shows what it did, or when positions, orders and deals agree that it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
 from events.guarding import TicketOutcome
-from producers.guard.flatten.account import VOLUME_DUST_LOTS, Held, Look, Working
+from producers.guard.flatten.account import VOLUME_DUST_LOTS, Held, Key, Look, Working
 from producers.terminals import constants as mt5
 
 CONFIRM_S = 2.0
@@ -23,6 +24,7 @@ STUCK_S = 5.0
 """A market order that the broker has not finished by then is cancelled."""
 DEALS_S = 10.0
 """If deals cannot be read, or contradict the position, for so long, the position alone counts."""
+ROW_LENGTH = 5
 
 
 @dataclass(slots=True)
@@ -85,6 +87,14 @@ class Item:
     def done(self) -> bool:
         return self.status in ("closed", "cancelled")
 
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.ticket if self.kind == "order" else self.identifier)
+
+    def as_row(self) -> tuple[Any, ...]:
+        """What the next process must know of it, as JSON values."""
+        return (*self.key, self.ticket, self.symbol, self.volume_lots)
+
     def attempt(self, code: int) -> int:
         """Count an answer; how often it came, from 1."""
         self.tries[code] = self.tries.get(code, 0) + 1
@@ -120,15 +130,20 @@ class Item:
         )
 
 
-def item_of_position(held: Held) -> Item:
-    return Item(
-        "position", held.ticket, held.identifier or held.ticket, held.symbol,
-        held.volume_lots, held.price_current,
-    )  # fmt: skip
+def item_of(one: Held | Working) -> Item:
+    """A position or a pending order as it is now."""
+    if isinstance(one, Working):
+        return Item("order", one.ticket, 0, one.symbol, one.volume_lots, one.price)
+    number = one.identifier or one.ticket
+    return Item("position", one.ticket, number, one.symbol, one.volume_lots, one.price_current)
 
 
-def item_of_order(order: Working) -> Item:
-    return Item("order", order.ticket, 0, order.symbol, order.volume_lots, order.price)
+def item_of_row(row: Sequence[Any]) -> Item:
+    """From `Item.as_row`; what an older version wrote (kind and number) names no volume."""
+    kind, number, ticket, symbol, lots = row if len(row) == ROW_LENGTH else (*row, row[1], "", 0.0)
+    if kind == "order":
+        return Item("order", int(ticket), 0, str(symbol), float(lots), 0.0)
+    return Item("position", int(ticket), int(number), str(symbol), float(lots), 0.0)
 
 
 def held_of_item(item: Item, look: Look) -> Held | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from producers.guard.flatten.account import Held, Look, Scope
 from producers.guard.flatten.instruments import InstrumentBook
-from producers.guard.flatten.items import held_of_item, item_of_position
+from producers.guard.flatten.items import held_of_item, item_of
 from producers.guard.flatten.run import BLIND_WAITS_S, Run
 
 Choice = Literal["largest_loss", "largest_exposure", "newest", "oldest", "all"]
@@ -103,7 +103,7 @@ def _take_in(run: Run, look: Look, wanted: dict[int, float]) -> None:
     run.rounds.book.prime(run.calls, {p.symbol for p in held})
     run.rounds.close_singly({p.symbol for p in held})
     for position in held:
-        item = item_of_position(position)
+        item = item_of(position)
         item.keep_lots = max(0.0, round(position.volume_lots - wanted[position.ticket], 8))
         run.rounds.items[position.key] = item
     lots = sum(wanted[p.ticket] for p in held)

@@ -20,8 +20,7 @@ from producers.guard.flatten.items import (
     QUIET_S,
     Item,
     Sent,
-    item_of_order,
-    item_of_position,
+    item_of,
     sum_deals,
 )
 from producers.guard.flatten.rounds import Rounds
@@ -88,8 +87,11 @@ class Run:
     options: FlattenOptions
     clock: Callable[[], float]
     wall_ms: Callable[[], int]
-    ours: set[Key] | None = None
-    """What was there when it began; None: not seen yet."""
+    before: dict[Key, Item] = field(default_factory=dict)
+    """What its guard saw in the scope a moment ago: lists that do not show it are not believed
+    until history accounts for its end."""
+    ours: dict[Key, Item] | None = None
+    """What was there when it began, as it was then; None: not seen yet."""
     ended: FlattenEnded | None = None
     """How it stands, once it ended; may be corrected later."""
     _begun_s: float = 0.0
@@ -102,13 +104,15 @@ class Run:
     _waits: int = 0
     _blind_waits: int = 0
     _recloses: deque[float] = field(default_factory=deque)
-    _alerted: set[Key] = field(default_factory=set)
+    _missing: dict[Key, Item] = field(default_factory=dict)
+    """Ours, not shown since, and not accounted for."""
 
     def begin(self, intents: tuple[Intent, ...]) -> None:
         """Start, or go on after somebody who died: `intents` of this flatten so far."""
         now = self.clock()
         self._begun_s = self._progress_s = now
         self._late_ms = max(0.0, float(self.wall_ms() - self.cause.since_ms))
+        self._missing = {key: one for key, one in (self.ours or {}).items() if one.volume_lots}
         for intent in intents:
             self._resume(intent, now)
         if intents:
@@ -118,7 +122,7 @@ class Run:
     def write_down(self, state: str) -> None:
         """Keep what the next process must know of this flatten. One of the whole account takes
         the place of all others."""
-        ours = None if self.ours is None else sorted(self.ours)
+        ours = None if self.ours is None else [one.as_row() for one in self.ours.values()]
         cause, scope = self.cause, str(self.cause.scope)
         kept = {} if cause.scope.whole else dict(self.journal.fact(FLATTEN_FACT) or {})
         kept[scope] = {
@@ -193,11 +197,9 @@ class Run:
         ]
         fresh = [one for one in found if one.key not in self.rounds.items]
         if self.ours is None:
-            self.ours = {one.key for one in found}
-            self.write_down("")
-            held = sum(isinstance(one, Held) for one in found)
-            text = f"{held} positions, {len(found) - held} pending orders, equity {look.equity:.2f}"
-            self.tell.step("snapshot", outcome="remaining" if found else "clear", detail=text)
+            self._begin_with(found, look)
+        for one in found:
+            self._missing.pop(one.key, None)
         if fresh:
             self.rounds.book.prime(self.calls, {one.symbol for one in fresh})
         for one in fresh:
@@ -207,8 +209,21 @@ class Run:
             if item.others and self.options.others == "close" and self._may_reclose(now):
                 item.others = False
 
+    def _begin_with(self, found: list[Held | Working], look: Look) -> None:
+        """The first good look: what it shows is ours, and what was there right before."""
+        shown = {one.key: item_of(one) for one in found}
+        self.ours = {**self.before, **shown}
+        self._missing = {key: item for key, item in self.before.items() if key not in shown}
+        self.write_down("")
+        held = sum(isinstance(one, Held) for one in found)
+        text = f"{held} positions, {len(found) - held} pending orders, equity {look.equity:.2f}"
+        if self._missing:
+            text += f"; not shown, and there a moment ago: {len(self._missing)}"
+        clear = not found and not self._missing
+        self.tell.step("snapshot", outcome="clear" if clear else "remaining", detail=text)
+
     def _adopt(self, one: Held | Working, now: float) -> None:
-        item = item_of_position(one) if isinstance(one, Held) else item_of_order(one)
+        item = item_of(one)
         self.rounds.items[one.key] = item
         assert self.ours is not None
         # A pending order of ours that was filled meanwhile has its position's number.
@@ -287,6 +302,7 @@ class Run:
         """Ask history for whatever is gone: deals for a position, the order itself for an order.
         Those it does not account for: an empty list may have been read while it was filled."""
         gone = [item for item in self.rounds.items.values() if item.done and not item.explained]
+        gone += self._vanished()
         asked = [
             (
                 item,
@@ -306,7 +322,16 @@ class Run:
             total = sum_deals(found)
             item.explained = total.explains_end_of(item.volume_lots)
             item.price_closed = total.price_closed or item.price_closed
+        self._missing = {key: one for key, one in self._missing.items() if not one.explained}
         return [item for item in gone if not item.explained]
+
+    def _vanished(self) -> list[Item]:
+        """What was there before the first look, and was never seen since."""
+        items = self.rounds.items
+        vanished = [one for key, one in self._missing.items() if key not in items]
+        for one in vanished:
+            one.gone("there a moment before, and not shown since")
+        return vanished
 
     def _hopeless(self, left: list[Item], now: float) -> bool:
         """Whether waiting here makes no sense: all markets are closed, or nothing moves."""
@@ -326,7 +351,7 @@ class Run:
         """Tell how it stands, unless that is told already."""
         if look is not None:
             self._explain()
-        items = list(self.rounds.items.values())
+        items = [*self.rounds.items.values(), *self._vanished()]
         scope = self.cause.scope
         outcomes = tuple(item.outcome() for item in items[:OUTCOMES_MAX])
         was = self.ended

@@ -20,6 +20,7 @@ from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.looking import Look, look_at
 from producers.guard.watch.minding import mind_references, mind_windows
 from producers.guard.watch.money import balance_at_reset, operations_since
+from producers.guard.watch.seen import LatelySeen
 from producers.terminals import constants as mt5
 from producers.terminals.interface import Priority, TerminalClient
 
@@ -89,6 +90,7 @@ class Watch:
         self._known_at = self._started_at = now
         self._last = Look(None, None, None, False, 0)
         """The newest look that was sound."""
+        self.lately = LatelySeen()
         self._trouble = "no look yet"
         self._wrong_account = False
         self._balance: float | None = None
@@ -121,8 +123,7 @@ class Watch:
         now = self._monotonic()
         look = self._look(now, closing=closing)
         if self._sound(look):
-            self._known_at = self._monotonic()
-            self._last, self._trouble = look, ""
+            self._keep(look)
         if not self._wrong_account:
             self._follow(look, judge=not closing, latched=latched)
         self._mind_blindness()
@@ -189,6 +190,11 @@ class Watch:
                     return
         self._known_at = min(self._known_at, now - ESCALATE_S)  # the next turn is urgent
 
+    def _keep(self, look: Look) -> None:
+        self._known_at = self._monotonic()
+        self._last, self._trouble = look, ""
+        self.lately.take(look, self._known_at)
+
     def _look_again(self) -> Look:
         look = look_at(
             self._client,
@@ -197,8 +203,7 @@ class Watch:
             timeout_s=EMERGENCY_LOOK_S,
         )
         if self._sound(look):
-            self._known_at = self._monotonic()
-            self._last, self._trouble = look, ""
+            self._keep(look)
         return look
 
     def _act(self, verdict: Verdict, now: float) -> None:

@@ -65,7 +65,7 @@ class OrderIntent(Event):
     LANE: ClassVar[Lane] = Lane.HIGH
 
     intent_id: Ticket
-    """Unique in the account, and the same whenever it is derived again."""
+    """Unique in the account, and the same whenever it is derived again: its magic."""
     login: int
     strategy: str
     symbol: str
@@ -81,6 +81,11 @@ class OrderIntent(Event):
     deviation_points: int | None = None
     valid_until_ms: int | None = None
     """It is not sent after this time (UTC)."""
+    expires_ms: int | None = None
+    """A pending order stands until then (UTC); None: until it is cancelled."""
+    price_seen: float = 0.0
+    """What it was decided at: the ask of a buy, the bid of a sell. `deviation_points` count from
+    here; 0: no price was known."""
     magic: Ticket = 0
     """Goes into the request: tells whose position it is, for ever."""
     comment: str = ""
@@ -152,7 +157,8 @@ class TargetState(Event):
     held_lots: float = 0.0
     """What the strategy owns of it; negative when short."""
     reason: str = ""
-    """Of a retired one: stop_loss, take_profit, stop_out, manual. Of a refused one: why."""
+    """Of a retired one: stop_loss, take_profit, stop_out, manual, flatten, other, unknown. Of a
+    refused one: why."""
     signal: str = ""
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from producers.terminals.simulated.broker.conditions import Conditions
+from events.broker.terms import Conditions
 from producers.terminals.simulated.broker.people.outsiders import Outsiders
 from producers.terminals.simulated.broker.people.trader import BackgroundTrader
 from producers.terminals.simulated.broker.server import TradeServer
-from producers.terminals.simulated.broker.valuation import Quotes, Valuer
+from producers.terminals.simulated.broker.valuation import MarketQuotes, valuer_of
 from producers.terminals.simulated.faults import AT_THE_BROKER, Fault
 from producers.terminals.simulated.market.moved import Move, MovedMarket
 from producers.terminals.simulated.options import AccountOptions, SimulatedOptions
@@ -79,11 +79,13 @@ class Accounts:
         self._employ_trader()
 
     def _opened(self, account: AccountOptions) -> TradeServer:
+        quotes = MarketQuotes(self._market)
         server = TradeServer(
             account,
-            Valuer(self._specs, Quotes(self._market), account),
+            valuer_of(self._specs, quotes, account),
             self._market,
             self._clock,
+            quotes=quotes,
             start_utc_ms=self._started_utc_ms,
             execution_ms=self._options.execution_ms,
             conditions=self._conditions,

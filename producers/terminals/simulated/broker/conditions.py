@@ -1,56 +1,10 @@
-"""What a broker lets happen at a moment, beyond the rules of its symbols."""
+"""What a simulated broker lets happen: faults, liquidity, slippage."""
 
 from __future__ import annotations
 
-from typing import Protocol
 from zlib import crc32
 
 from producers.terminals.simulated.faults import FaultBoard
-
-
-class Conditions(Protocol):
-    """Asked by the trade server with UTC ms."""
-
-    def liquidity_lots(self, symbol: str, utc_ms: int) -> float | None:
-        """How much one order gets at once; None: all it wants."""
-        ...
-
-    def slippage_points(self, order_ticket: int) -> float:
-        """How much worse than the price a market order is filled."""
-        ...
-
-    def comment(self, comment: str, utc_ms: int) -> str:
-        """The comment the broker writes on the deal of an order."""
-        ...
-
-    def closed(self, symbol: str, utc_ms: int) -> bool:
-        """Whether the market is closed though its hours say otherwise."""
-        ...
-
-    def trade_mode(self, symbol: str, utc_ms: int, *, usual: int) -> int:
-        """SYMBOL_TRADE_MODE as it is now."""
-        ...
-
-
-class _NoConditions:
-    def liquidity_lots(self, symbol: str, utc_ms: int) -> float | None:
-        return None
-
-    def slippage_points(self, order_ticket: int) -> float:
-        return 0.0
-
-    def comment(self, comment: str, utc_ms: int) -> str:
-        return comment
-
-    def closed(self, symbol: str, utc_ms: int) -> bool:
-        return False
-
-    def trade_mode(self, symbol: str, utc_ms: int, *, usual: int) -> int:
-        return usual
-
-
-NO_CONDITIONS: Conditions = _NoConditions()
-"""Everything as the symbols say."""
 
 
 class FaultConditions:

@@ -7,8 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from events.accounting import TYPE_CREDIT, BookedDeal, Ledger, OpenPosition, RefusedFill
+from events.broker.orders import BrokerOrder
 from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.broker.server import TradeServer
 
 CARRYING_DEALS = 2

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from events.accounting import BookedDeal, MissingRate
+from events.broker.orders import BrokerOrder
+from events.broker.requests import RETCODE_TEXTS
 from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.desk import RETCODE_TEXTS, BadRequest, read_request
+from producers.terminals.simulated.broker.desk import BadRequest, read_request
 from producers.terminals.simulated.broker.records import (
-    BrokerOrder,
     deal_struct,
+    order_struct,
     position_struct,
 )
 from producers.terminals.simulated.calls.arguments import (
@@ -241,7 +243,7 @@ class TradeCalls(CopyCalls):
         server = self.broker
         quote = server.valuer.quotes.at(order.symbol, server.now_ms)
         price = 0.0 if quote is None else quote[1 - order.side]
-        return order.struct(order.price_open if order.time_done_ms and not price else price)
+        return order_struct(order, order.price_open if order.time_done_ms and not price else price)
 
     def _side(self, args: tuple[Any, ...]) -> int:
         side = int_at(args, 0)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from events.accounting import RefusedFill, stop_out_first
-from producers.terminals import constants as mt5
+from events.broker.reached import activate, pull, stop_out
+from events.broker.valuation import Series
 from producers.terminals.simulated.broker.course.triggers import Trigger, first_trigger
-from producers.terminals.simulated.broker.records import BrokerOrder
 
 if TYPE_CHECKING:
     from producers.terminals.simulated.broker.server import TradeServer
@@ -25,7 +24,7 @@ def happen_until(server: TradeServer, target_ms: int) -> None:
         stopped = _first_stop_out(server, target_ms if trigger is None else trigger.utc_ms)
         if stopped is not None:
             server.now_ms = stopped
-            _stop_out(server)
+            stop_out(server)
         elif trigger is not None:
             server.now_ms = trigger.utc_ms
             _pull(server, trigger)
@@ -45,30 +44,10 @@ def _first_trigger(server: TradeServer, target_ms: int) -> Trigger | None:
 
 def _pull(server: TradeServer, trigger: Trigger) -> None:
     if trigger.position is not None:
-        tag = "sl" if trigger.reason == mt5.ORDER_REASON_SL else "tp"
-        level = trigger.position.stop_loss if tag == "sl" else trigger.position.take_profit
-        server.close(
-            trigger.position, reason=trigger.reason, comment=f"[{tag} {level:g}]",
-            price=trigger.price,
-        )  # fmt: skip
+        pull(server, trigger.position, trigger.price, reason=trigger.reason)
         return
     assert trigger.order is not None, "a trigger has a position or an order"
-    _activate(server, trigger.order, trigger.price)
-
-
-def _activate(server: TradeServer, order: BrokerOrder, price: float) -> None:
-    """A pending order whose price was reached."""
-    if order.type in (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT):
-        order.type = mt5.ORDER_TYPE_BUY_LIMIT + order.side
-        order.price_open, order.price_stoplimit = order.price_stoplimit, 0.0
-        server.touch(order)
-    elif server.affords(order.symbol, order.side, order.volume_current, price):
-        try:
-            server.fill(order, price)
-        except RefusedFill:
-            return  # it is in the history as rejected
-    else:
-        server.drop(order, mt5.ORDER_STATE_REJECTED)
+    activate(server, trigger.order, trigger.price)
 
 
 def _first_stop_out(server: TradeServer, target_ms: int) -> int | None:
@@ -78,19 +57,12 @@ def _first_stop_out(server: TradeServer, target_ms: int) -> int | None:
     grid = np.arange(first, target_ms + 1, STOP_OUT_GRID_MS, dtype=np.int64)
     if not len(grid):
         return None
-    at = server.valuer.stopped_out(server.ledger, grid)
+    series: dict[str, Series | None] = {}
+
+    def quote(symbol: str) -> Series | None:
+        if symbol not in series:
+            series[symbol] = server.quotes.series(symbol, grid)
+        return series[symbol]
+
+    at = server.valuer.stopped_out(server.ledger, quote, len(grid))
     return None if at is None else int(grid[at])
-
-
-def _stop_out(server: TradeServer) -> None:
-    """Close the biggest loser, and the next, until the level holds again."""
-    while server.ledger.positions:
-        figures = server.valuer.figures(server.ledger, server.now_ms)
-        mode, level = server.account.margin_so_mode, server.account.margin_so_so
-        if not figures.stopped_out(mode=mode, level=level):
-            return
-        marks = server.valuer.marks(server.ledger, server.now_ms)
-        worst = stop_out_first(server.valuer.valuations(server.ledger, marks))
-        assert worst is not None
-        text = f"so: {figures.margin_level_percent:.2f}%"
-        server.close(server.ledger.positions[worst], reason=mt5.ORDER_REASON_SO, comment=text)

@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from events.accounting import OpenPosition
+from events.broker.orders import BrokerOrder
 from events.ticks import TickArray
 from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.market.generated import Market
 
 BoolArray = npt.NDArray[np.bool_]
-_BELOW = frozenset(
-    {mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP, mt5.ORDER_TYPE_SELL_STOP_LIMIT}
-)
-"""Pending orders that wait for the price to fall to theirs; the others wait for a rise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,7 @@ def _of_position(position: OpenPosition, span: _Span) -> list[Trigger]:
 
 
 def _of_order(order: BrokerOrder, span: _Span) -> list[Trigger]:
-    hit = span.reached(1 - order.side, order.price_open, downwards=order.type in _BELOW)
+    hit = span.reached(1 - order.side, order.price_open, downwards=order.waits_below)
     return [] if hit is None else [Trigger(hit[0], hit[1], order=order)]
 
 

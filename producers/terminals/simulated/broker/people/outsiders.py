@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from events.accounting import RefusedFill
+from events.broker.orders import BrokerOrder
 from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.records import BrokerOrder
 from producers.terminals.simulated.broker.server import TradeServer
 from producers.terminals.simulated.faults import Fault
 

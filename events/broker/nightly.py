@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from events import mt5
 from events.accounting import OpenPosition, swap_nights
-from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.records import BrokerOrder
-
-if TYPE_CHECKING:
-    from producers.terminals.simulated.broker.server import TradeServer
+from events.broker.orders import BrokerOrder
+from events.broker.server import TradeServer
 
 _THURSDAY = 4  # 1 January 1970, with Sunday as 0
 _REOPENS = (mt5.SYMBOL_SWAP_MODE_REOPEN_CURRENT, mt5.SYMBOL_SWAP_MODE_REOPEN_BID)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from events import mt5
 from events.accounting import MarginMode, OpenPosition
-from producers.terminals import constants as mt5
-from producers.terminals.simulated.broker.records import BrokerOrder
-from producers.terminals.simulated.broker.server import TradeServer
-from producers.terminals.simulated.symbols import SymbolSpec
-from producers.terminals.structs import TradeRequest
+from events.broker.orders import BrokerOrder
+from events.broker.requests import Request
+from events.broker.server import TradeServer
+from events.broker.terms import SymbolTerms
 
 OK = 0
 _LOTS_DUST = 1e-8
@@ -29,9 +29,9 @@ _FILLING_BITS = {
 }
 
 
-def retcode_of(server: TradeServer, request: TradeRequest) -> int:
+def retcode_of(server: TradeServer, request: Request) -> int:
     """0 when the request may be carried out, else the retcode of the first rule it breaks."""
-    by_action: dict[int, Callable[[TradeServer, TradeRequest], int]] = {
+    by_action: dict[int, Callable[[TradeServer, Request], int]] = {
         mt5.TRADE_ACTION_DEAL: _deal,
         mt5.TRADE_ACTION_PENDING: _pending,
         mt5.TRADE_ACTION_SLTP: _stops_change,
@@ -45,14 +45,14 @@ def retcode_of(server: TradeServer, request: TradeRequest) -> int:
     return _rate(server) or rule(server, request)
 
 
-def position_of(server: TradeServer, request: TradeRequest) -> OpenPosition | None:
+def position_of(server: TradeServer, request: Request) -> OpenPosition | None:
     """The position a request names, by ticket or (netting) by symbol."""
     if request.position:
         return server.ledger.by_ticket(request.position)
     return next(iter(server.ledger.of_symbol(request.symbol)), None)
 
 
-def _deal(server: TradeServer, request: TradeRequest) -> int:
+def _deal(server: TradeServer, request: Request) -> int:
     spec = server.valuer.specs.get(request.symbol)
     if spec is None or request.type not in (mt5.ORDER_TYPE_BUY, mt5.ORDER_TYPE_SELL):
         return mt5.TRADE_RETCODE_INVALID
@@ -70,7 +70,7 @@ def _deal(server: TradeServer, request: TradeRequest) -> int:
     )
 
 
-def _pending(server: TradeServer, request: TradeRequest) -> int:
+def _pending(server: TradeServer, request: Request) -> int:
     spec = server.valuer.specs.get(request.symbol)
     if spec is None or request.type not in _ORDER_BITS or request.type < 2:
         return mt5.TRADE_RETCODE_INVALID
@@ -86,7 +86,7 @@ def _pending(server: TradeServer, request: TradeRequest) -> int:
     )
 
 
-def _stops_change(server: TradeServer, request: TradeRequest) -> int:
+def _stops_change(server: TradeServer, request: Request) -> int:
     position = position_of(server, request)
     if position is None:
         return mt5.TRADE_RETCODE_POSITION_CLOSED
@@ -102,7 +102,7 @@ def _stops_change(server: TradeServer, request: TradeRequest) -> int:
     return frozen or _stops_around(spec, position.side, closing, request)
 
 
-def _order_change(server: TradeServer, request: TradeRequest) -> int:
+def _order_change(server: TradeServer, request: Request) -> int:
     order = server.orders.get(request.order)
     if order is None:
         return mt5.TRADE_RETCODE_INVALID
@@ -113,14 +113,14 @@ def _order_change(server: TradeServer, request: TradeRequest) -> int:
     return _frozen(server, order) or _expiration(server, request)
 
 
-def _removal(server: TradeServer, request: TradeRequest) -> int:
+def _removal(server: TradeServer, request: Request) -> int:
     order = server.orders.get(request.order)
     if order is None:
         return mt5.TRADE_RETCODE_INVALID
     return _frozen(server, order)
 
 
-def _close_by(server: TradeServer, request: TradeRequest) -> int:
+def _close_by(server: TradeServer, request: Request) -> int:
     if server.ledger.mode is not MarginMode.HEDGING:
         return mt5.TRADE_RETCODE_INVALID
     first = server.ledger.by_ticket(request.position)
@@ -136,7 +136,7 @@ def _close_by(server: TradeServer, request: TradeRequest) -> int:
     return OK
 
 
-def _closing(server: TradeServer, request: TradeRequest) -> int | None:
+def _closing(server: TradeServer, request: Request) -> int | None:
     """None for a request that opens; 0 for a good close, else why it is a bad one."""
     if not request.position:
         if server.ledger.mode is MarginMode.HEDGING:
@@ -165,9 +165,7 @@ def _closing(server: TradeServer, request: TradeRequest) -> int | None:
     return _frozen_position(server, position)
 
 
-def _tradable(
-    server: TradeServer, spec: SymbolSpec, request: TradeRequest, *, closing: bool
-) -> int:
+def _tradable(server: TradeServer, spec: SymbolTerms, request: Request, *, closing: bool) -> int:
     trade_mode = server.conditions.trade_mode(spec.name, server.now_ms, usual=spec.trade_mode)
     if trade_mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
         return mt5.TRADE_RETCODE_TRADE_DISABLED
@@ -187,7 +185,7 @@ def _tradable(
     return OK
 
 
-def _volume(server: TradeServer, spec: SymbolSpec, request: TradeRequest, *, closing: bool) -> int:
+def _volume(server: TradeServer, spec: SymbolTerms, request: Request, *, closing: bool) -> int:
     volume = request.volume
     steps = volume / spec.volume_step
     if volume < spec.volume_min - _LOTS_DUST or volume > spec.volume_max + _LOTS_DUST:
@@ -207,7 +205,7 @@ def _volume(server: TradeServer, spec: SymbolSpec, request: TradeRequest, *, clo
     return OK
 
 
-def _filling(spec: SymbolSpec, request: TradeRequest) -> int:
+def _filling(spec: SymbolTerms, request: Request) -> int:
     """Which fillings a symbol's execution takes (MQL5 reference, "Order properties")."""
     execution, filling = spec.execution_mode, request.type_filling
     if execution <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
@@ -220,7 +218,7 @@ def _filling(spec: SymbolSpec, request: TradeRequest) -> int:
     return mt5.TRADE_RETCODE_INVALID_FILL
 
 
-def _price(server: TradeServer, spec: SymbolSpec, request: TradeRequest) -> int:
+def _price(server: TradeServer, spec: SymbolTerms, request: Request) -> int:
     """Instant and request execution need the price of now, within the deviation."""
     if spec.execution_mode > mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
         return OK
@@ -234,7 +232,7 @@ def _price(server: TradeServer, spec: SymbolSpec, request: TradeRequest) -> int:
     return OK
 
 
-def _pending_price(server: TradeServer, spec: SymbolSpec, request: TradeRequest) -> int:
+def _pending_price(server: TradeServer, spec: SymbolTerms, request: Request) -> int:
     if request.price <= 0:
         return mt5.TRADE_RETCODE_INVALID_PRICE
     quote = server.valuer.quotes.at(spec.name, server.now_ms)
@@ -252,7 +250,7 @@ def _pending_price(server: TradeServer, spec: SymbolSpec, request: TradeRequest)
     return OK if good and request.price != market else mt5.TRADE_RETCODE_INVALID_PRICE
 
 
-def _stops(server: TradeServer, spec: SymbolSpec, request: TradeRequest) -> int:
+def _stops(server: TradeServer, spec: SymbolTerms, request: Request) -> int:
     if not (request.sl or request.tp):
         return OK
     side = request.type % 2
@@ -264,7 +262,7 @@ def _stops(server: TradeServer, spec: SymbolSpec, request: TradeRequest) -> int:
     return _stops_around(spec, side, reference, request)
 
 
-def _stops_around(spec: SymbolSpec, side: int, reference: float, request: TradeRequest) -> int:
+def _stops_around(spec: SymbolTerms, side: int, reference: float, request: Request) -> int:
     """Stop and target must lie on their sides, at least the stops level away."""
     sign = 1 if side == 0 else -1
     gap = spec.stops_level * spec.point
@@ -282,7 +280,7 @@ def _rate(server: TradeServer) -> int:
     return mt5.TRADE_RETCODE_TOO_MANY_REQUESTS if soon else OK
 
 
-def _opening(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
+def _opening(server: TradeServer, request: Request, *, closing: bool) -> int:
     """How many positions there may be, and whether on both sides of a symbol."""
     account, ledger = server.account, server.ledger
     if closing:
@@ -297,7 +295,7 @@ def _opening(server: TradeServer, request: TradeRequest, *, closing: bool) -> in
     return OK
 
 
-def _money(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
+def _money(server: TradeServer, request: Request, *, closing: bool) -> int:
     quote = server.valuer.quotes.at(request.symbol, server.now_ms)
     assert quote is not None
     if closing:
@@ -308,7 +306,7 @@ def _money(server: TradeServer, request: TradeRequest, *, closing: bool) -> int:
     return mt5.TRADE_RETCODE_NO_MONEY
 
 
-def _money_of_the_rest(server: TradeServer, request: TradeRequest) -> int:
+def _money_of_the_rest(server: TradeServer, request: Request) -> int:
     """Closing one leg of a hedge uncovers the other: that margin must be there too."""
     ledger, valuer = server.ledger, server.valuer
     position = ledger.by_ticket(request.position) if request.position else None
@@ -323,7 +321,7 @@ def _money_of_the_rest(server: TradeServer, request: TradeRequest) -> int:
     return OK
 
 
-def _expiration(server: TradeServer, request: TradeRequest) -> int:
+def _expiration(server: TradeServer, request: Request) -> int:
     timed = request.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
     if timed and request.expiration * 1000 <= server.server_ms:
         return mt5.TRADE_RETCODE_INVALID_EXPIRATION

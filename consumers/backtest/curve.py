@@ -1,0 +1,81 @@
+"""Balance and equity over a run, one row per interval in which something changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.backtest.result import EquityCurve
+
+INTERVAL_MS = 60_000
+ROWS_MAX = 100_000
+"""With more rows the interval is doubled and rows are merged, so that memory is bounded."""
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Row = tuple[int, float, float, float, int]
+
+
+class CurveRecorder:
+    """Takes stretches of a run in order; the account's balance holds over each of them."""
+
+    def __init__(self, *, interval_ms: int = INTERVAL_MS, rows_max: int = ROWS_MAX) -> None:
+        self._interval_ms, self._rows_max = interval_ms, rows_max
+        self._rows: list[Row] = []
+
+    def still(self, time_ms: int, balance: float) -> None:
+        """Nothing is open; the balance stands."""
+        if self._rows:
+            last = self._rows[-1]
+            if last[1] == balance and last[2] == balance and not last[4]:
+                return
+        self._add((time_ms, balance, balance, balance, 0))
+
+    def stretch(self, times_ms: Ints, equity: Floats, *, balance: float, positions: int) -> None:
+        """Ticks over which positions were open: `equity` at each of them."""
+        if not len(times_ms):
+            return
+        slots = times_ms // self._interval_ms
+        edges = np.flatnonzero(slots[1:] != slots[:-1]) + 1
+        begins = np.concatenate([[0], edges])
+        ends = np.concatenate([edges, [len(slots)]]) - 1
+        lowest = np.minimum.reduceat(equity, begins)
+        rows = zip(times_ms[ends].tolist(), equity[ends].tolist(), lowest.tolist(), strict=True)
+        for time_ms, at_end, least in rows:
+            self._add((time_ms, balance, at_end, least, positions))
+
+    def ended(self, time_ms: int, balance: float, equity: float, positions: int) -> None:
+        """The last row, whatever changed."""
+        self._add((time_ms, balance, equity, equity, positions))
+
+    def curve(self) -> EquityCurve:
+        columns = list(zip(*self._rows, strict=True)) if self._rows else [()] * 5
+        return EquityCurve(
+            np.array(columns[0], np.int64), np.array(columns[1], np.float64),
+            np.array(columns[2], np.float64), np.array(columns[3], np.float64),
+            np.array(columns[4], np.int64),
+        )  # fmt: skip
+
+    def _add(self, row: Row) -> None:
+        if self._rows and _slot(self._rows[-1], self._interval_ms) == _slot(row, self._interval_ms):
+            self._rows[-1] = _joined(self._rows[-1], row)
+            return
+        self._rows.append(row)
+        if len(self._rows) > self._rows_max:
+            self._interval_ms *= 2
+            kept: list[Row] = []
+            for one in self._rows:
+                if kept and _slot(kept[-1], self._interval_ms) == _slot(one, self._interval_ms):
+                    kept[-1] = _joined(kept[-1], one)
+                else:
+                    kept.append(one)
+            self._rows = kept
+
+
+def _slot(row: Row, interval_ms: int) -> int:
+    return row[0] // interval_ms
+
+
+def _joined(before: Row, row: Row) -> Row:
+    time_ms, balance, equity, lowest, positions = row
+    return (time_ms, balance, equity, min(before[3], lowest), positions)

@@ -1,0 +1,87 @@
+"""Tick files as a source: MT5's exports, CSV and Parquet, of one symbol or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from consumers.backtest.sources.merging import merged
+from consumers.backtest.sources.source import NoTicks, Portion, SourceError, Span
+from events.clock_rules import ClockRule
+from events.codec import AnyEvent
+from events.operations import ClockTick
+from events.tick_files import TickFileError, TickSource
+from events.tick_files.runs import server_runs
+from events.ticks import Mark, TickBatch
+
+FILES_MAX = 1_000
+
+
+class FileSource:
+    """Ticks of files, merged by time.
+
+    `clock` is the broker's clock rule (its midnights decide about swap and days), `file_clock`
+    the one the times in the files are in; None: the broker's. Several files of one symbol follow
+    each other in the order given. A damaged file is read up to its fault, which is told by
+    `warnings`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[TickSource],
+        span: Span,
+        *,
+        clock: ClockRule | None = None,
+        file_clock: ClockRule | None = None,
+        symbols: Sequence[str] = (),
+    ) -> None:
+        if len(files) > FILES_MAX:
+            raise SourceError(f"{len(files)} files: at most {FILES_MAX}")
+        self._files: dict[str, list[TickSource]] = {}
+        for file in files:
+            if not symbols or file.symbol in symbols:
+                self._files.setdefault(file.symbol, []).append(file)
+        missing = sorted(set(symbols) - self._files.keys())
+        if missing:
+            held = ", ".join(sorted({file.symbol for file in files})) or "none"
+            raise NoTicks(
+                f"no file holds ticks of {', '.join(missing)} (the files hold {held}): "
+                "give one as SYMBOL=FILE"
+            )
+        self._span, self._clock, self._file_clock = span, clock, file_clock
+        self.warnings: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return ", ".join(str(file.path) for files in self._files.values() for file in files)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(self._files)
+
+    def facts(self) -> list[AnyEvent]:
+        """Files tell nothing but prices."""
+        return []
+
+    def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
+        """See `Source.portions`; files hold no recorded seconds. Raises SourceError."""
+        yield from merged([self._batches(files) for files in self._files.values()])
+
+    def _batches(self, files: Sequence[TickSource]) -> Iterator[TickBatch]:
+        for file in files:
+            try:
+                for run in server_runs(file, clock=self._clock, file_clock=self._file_clock):
+                    if not len(run.ticks):
+                        continue
+                    newest_ms = int(run.ticks["time_msc"].max()) - run.offset_s * 1000
+                    batch = self._span.cut(
+                        TickBatch(
+                            file.symbol, run.ticks, run.offset_s, run.offset_source, newest_ms,
+                            newest_ms, Mark.IMPORTED,
+                        )
+                    )  # fmt: skip
+                    if batch is not None:
+                        yield batch
+            except TickFileError as error:
+                if not error.rows:
+                    raise SourceError(str(error)) from error
+                self.warnings.append(f"{error}: the {error.rows} ticks before it are used")

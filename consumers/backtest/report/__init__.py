@@ -1,0 +1,1 @@
+"""What a result of a backtest means: figures, and how they are shown."""

@@ -1,0 +1,1 @@
+"""How strategies run: ticks as columns, the objects of a task, what they remember, loading."""

@@ -1,0 +1,200 @@
+"""Ticks in the order they are to be seen, as columns: what strategies and the backtest walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import repeat
+from operator import length_hint
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.strategies.authoring.tick import Tick
+from events.ticks import TickArray, TickBatch
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_COLUMNS = (
+    ("bid", "bid", np.float64), ("ask", "ask", np.float64), ("last", "last", np.float64),
+    ("volume", "volume_real", np.float64), ("flags", "flags", np.uint32),
+)  # fmt: skip
+"""Our name, the field of MT5's record, the type."""
+
+
+class _Batch(Protocol):
+    """What a run is made of: a `TickBatch`, or anything of its shape."""
+
+    symbol: str
+    offset_s: int
+
+    @property
+    def ticks(self) -> TickArray: ...
+
+
+@dataclass(eq=False)
+class TickRun:
+    """Ticks of one or several symbols. Every column has one value per tick; nobody changes one.
+
+    Floats are prices and lots, times are ms. `symbol` numbers the symbols of `symbols`; None: all
+    ticks are of `symbols[0]`. Part `k` (`starts[k]` up to the next) came out of `places[k]`.
+    """
+
+    symbols: tuple[str, ...]
+    time_ms: Ints
+    """UTC."""
+    time_server_ms: Ints
+    """The broker's wall clock."""
+    bid: Floats
+    ask: Floats
+    last: Floats
+    volume: Floats
+    flags: npt.NDArray[np.uint32]
+    symbol: npt.NDArray[np.int32] | None = None
+    starts: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    places: tuple[str, ...] = ("",)
+
+    @classmethod
+    def of(cls, batch: _Batch, place: str = "") -> TickRun:
+        """One batch; `place` names the entry it came in."""
+        ticks = batch.ticks
+        server = np.ascontiguousarray(ticks["time_msc"])
+        columns: dict[str, Any] = {
+            name: np.ascontiguousarray(ticks[source]) for name, source, _ in _COLUMNS
+        }
+        return cls(
+            (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,), **columns
+        )
+
+    @classmethod
+    def joined(cls, batches: Iterable[_Batch], places: Sequence[str] = ()) -> TickRun:
+        """Several batches one behind the other, as recorded streams are to be seen."""
+        found = [batch for batch in batches]
+        symbols = tuple(dict.fromkeys(batch.symbol for batch in found))
+        number = {symbol: index for index, symbol in enumerate(symbols)}
+        counts = np.array([len(batch.ticks) for batch in found], np.int64)
+        columns: dict[str, Any] = {
+            name: _chained([batch.ticks[source] for batch in found], kind)
+            for name, source, kind in _COLUMNS
+        }
+        server: Ints = _chained([batch.ticks["time_msc"] for batch in found], np.int64)
+        offsets = np.repeat(np.array([b.offset_s * 1000 for b in found], np.int64), counts)
+        of = np.repeat(np.array([number[b.symbol] for b in found], np.int32), counts)
+        starts = np.cumsum(counts) - counts if found else np.zeros(1, np.int64)
+        named = tuple(places) or ("",) * max(1, len(found))
+        return cls(
+            symbols, server - offsets, server,
+            symbol=of if len(symbols) > 1 else None, starts=starts, places=named, **columns,
+        )  # fmt: skip
+
+    @classmethod
+    def merged(cls, batches: Iterable[_Batch]) -> TickRun:
+        """Several batches by time (UTC); what is of the same ms keeps the order given."""
+        run = cls.joined(batches)
+        if run.symbol is None and bool(np.all(run.time_ms[1:] >= run.time_ms[:-1])):
+            return run
+        order = np.argsort(run.time_ms, kind="stable")
+        return run.picked(order)
+
+    def picked(self, order: npt.NDArray[np.intp]) -> TickRun:
+        """Those ticks in that order; what entry each came from is not known any more."""
+        columns: dict[str, Any] = {name: getattr(self, name)[order] for name, _, _ in _COLUMNS}
+        symbol = None if self.symbol is None else self.symbol[order]
+        return TickRun(
+            self.symbols, self.time_ms[order], self.time_server_ms[order], symbol=symbol, **columns
+        )
+
+    def part(self, first: int, stop: int) -> TickRun:
+        """The ticks `first` to `stop` (not included), as views."""
+        cut = slice(first, stop)
+        columns: dict[str, Any] = {name: getattr(self, name)[cut] for name, _, _ in _COLUMNS}
+        begin = int(np.searchsorted(self.starts, first, "right")) - 1
+        end = max(begin + 1, int(np.searchsorted(self.starts, stop, "left")))
+        return TickRun(
+            self.symbols, self.time_ms[cut], self.time_server_ms[cut],
+            symbol=None if self.symbol is None else self.symbol[cut],
+            starts=np.maximum(self.starts[begin:end] - first, 0),
+            places=self.places[begin:end], **columns,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+    @cached_property
+    def mid(self) -> Floats:
+        """Between bid and ask."""
+        return (self.bid + self.ask) / 2
+
+    @cached_property
+    def spread(self) -> Floats:
+        """Ask less bid."""
+        return self.ask - self.bid
+
+    def symbol_of(self, index: int) -> str:
+        """Whose tick it is."""
+        return self.symbols[0 if self.symbol is None else int(self.symbol[index])]
+
+    def place_of(self, index: int) -> str:
+        """The entry a tick came in; empty when that is not known."""
+        return self.places[int(np.searchsorted(self.starts, index, "right")) - 1]
+
+    def indexes_of(self, symbol: str) -> npt.NDArray[np.intp] | None:
+        """Which ticks are a symbol's; None: all of them."""
+        if self.symbol is None:
+            return None if symbol in self.symbols else np.zeros(0, np.intp)
+        if symbol not in self.symbols:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.symbol == self.symbols.index(symbol))
+
+    def walk(self, first: int, stop: int) -> TickWalk:
+        """The ticks as `Tick`s, one after the other."""
+        return TickWalk(self, first, stop)
+
+
+class TickWalk:
+    """An iterator of `Tick`s that tells how far it came, and can be ended where it is.
+
+    Ticks are made by C code alone: nothing of Python runs between two of them.
+    """
+
+    __slots__ = ("_base", "_clock", "_rest", "_symbols", "ticks")
+
+    def __init__(self, run: TickRun, first: int, stop: int) -> None:
+        cut = slice(first, stop)
+        self._base = first
+        # The list of symbols comes first in every tick: when it ends, nothing is taken from the
+        # other columns.
+        self._symbols = (
+            [run.symbols[0]] * len(run.time_ms[cut])
+            if run.symbol is None
+            else [*map(run.symbols.__getitem__, run.symbol[cut].tolist())]
+        )
+        columns = (
+            run.time_ms, run.bid, run.ask, run.last, run.volume, run.flags, run.mid, run.spread,
+        )  # fmt: skip
+        self._rest = [iter(column[cut].tolist()) for column in columns]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._clock = iter(self._symbols)
+        rows = zip(self._clock, *self._rest, strict=False)
+        self.ticks: Iterator[Tick] = map(tuple.__new__, repeat(Tick), rows)  # type: ignore[arg-type]  # a row has exactly Tick's fields
+
+    @property
+    def at(self) -> int:
+        """Index of the next tick in the run."""
+        return self._base + len(self._symbols) - length_hint(self._clock)
+
+    def end_here(self) -> None:
+        """Let `ticks` end at once: whoever iterates over it gets nothing more."""
+        at = self.at
+        rest = self._symbols[at - self._base :]
+        del self._symbols[at - self._base :]
+        next(self._clock, None)  # it noticed that its list ends
+        self._base, self._symbols = at, rest
+
+    def go_on(self) -> None:
+        """After `end_here`: `ticks` is a new iterator over what is left."""
+        self._begin()

@@ -1,0 +1,1 @@
+"""Closed bars from ticks, as MT5 builds them."""

@@ -42,7 +42,7 @@ class SegmentFolder:
     def path_of(self, stream: Stream, first: EntryId) -> Path:
         slot = stream.slot
         parts = (slot.namespace, slot.writer, str(slot.partition), stream.lane.label)
-        return self.root.joinpath(*map(_folder_name, parts), f"{first}{SUFFIX}")
+        return self.root.joinpath(*map(folder_name, parts), f"{first}{SUFFIX}")
 
     @property
     def used_bytes(self) -> int:
@@ -136,7 +136,7 @@ class SegmentFolder:
         return [*found, *folder.glob(f"*{UNFINISHED}")]
 
 
-def _folder_name(text: str) -> str:
+def folder_name(text: str) -> str:
     """A name as any file system takes it."""
     name = text.rstrip(".") + "_" * (len(text) - len(text.rstrip(".")))
     return f"{name}_" if name.partition(".")[0] in _RESERVED else name

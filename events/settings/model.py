@@ -206,6 +206,10 @@ class Settings(AlertSettings):
         "MiB, 1 to 104857600", ge=1, le=104_857_600,
     )  # fmt: skip
 
+    archive_dir: OptionalPath = setting(
+        None, "Folder of the archive (Parquet). Empty: archive/ in the state folder.", "a path"
+    )
+
     # --- groups
     strategies: ClassPaths = setting(
         (), "Strategies that group `strategy` runs, each as a group of its own.",

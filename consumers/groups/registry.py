@@ -20,6 +20,10 @@ from events.log import OPERATOR, SOURCE, checked_name
 PERSIST, STRATEGY, ALERTS, WATCH = "persist", "strategy", "alerts", "watch"
 HANDLERS: Mapping[str, tuple[str, str]] = {
     "risk": ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
+    "execute": (
+        "consumers.execute:ExecuteHandler",
+        "order intents from signals, where an operator switched that on",
+    ),
     "trades": ("consumers.trades:TradesHandler", "trades from deals and the book"),
     "analytics": (
         "consumers.analytics:AnalyticsHandler",

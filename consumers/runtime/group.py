@@ -51,9 +51,22 @@ class Group:
         """Every task, from what namespaces and writers exist now. Raises LogError."""
         known = log.namespaces()
         chosen = [name for name in sorted(self.namespaces or known) if name in known]
+        if self.handler.live_only:
+            chosen = self._live(log, chosen)
         if self.handler.inputs.namespaces_together:
             return self._together(log, chosen)
         return tuple(spec for name in chosen for spec in self._of_namespace(log, name))
+
+    def _live(self, log: Log, namespaces: list[str]) -> list[str]:
+        """Those whose events come from a terminal. Raises LogError for others that are named."""
+        origins = {name: log.origin(name) for name in namespaces}
+        for name in self.namespaces:
+            if origins.get(name, "live") != "live":
+                raise LogError(
+                    f"{self.name} acts on live terminals only, {name} was made by "
+                    f"{origins[name]}: leave --terminal {name} out"
+                )
+        return [name for name in namespaces if origins[name] == "live"]
 
     def _together(self, log: Log, namespaces: list[str]) -> tuple[TaskSpec, ...]:
         if not namespaces:
@@ -78,11 +91,12 @@ class Group:
 
     def _all_streams(self, log: Log, namespace: str) -> set[Stream]:
         writers = log.tasks.writers(namespace)
+        lanes_of = dict(self._inputs.lanes_of)
         return {
             Stream(Slot(namespace, writer, number), lane)
             for writer in self._read_writers(writers)
             for number in range(writers.get(writer, 0))
-            for lane in self._inputs.lanes
+            for lane in lanes_of.get(writer, self._inputs.lanes)
         }
 
     def _read_writers(self, known: Collection[str]) -> Collection[str]:

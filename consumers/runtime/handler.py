@@ -40,6 +40,8 @@ class Inputs:
     """Account, book, marks and deals (partition 0) for every task, whatever its partition."""
     namespaces_together: bool = False
     """One task reads all namespaces, in place of one set of tasks for each."""
+    lanes_of: tuple[tuple[str, tuple[Lane, ...]], ...] = ()
+    """(writer, lanes) of writers of which other lanes are read than of the rest."""
 
 
 class Handler:
@@ -58,6 +60,8 @@ class Handler:
     """Names of the events it wants, such as {"ticks", "account"}; empty means all."""
     version: ClassVar[str] = "1"
     """Change it when the meaning of the state changes: the state is then derived again."""
+    live_only: ClassVar[bool] = False
+    """It acts on the world: namespaces that a replay, an import or a backtest made are refused."""
     halts_on: ClassVar[frozenset[str]] = frozenset({"deal"})
     """Events that may not be skipped when handling them fails: the task halts and tells."""
     failures_max: ClassVar[int] = FAILURES_MAX

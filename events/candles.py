@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from events.ticks import RATE_DTYPE, OffsetSource, RateArray
 
@@ -18,6 +19,19 @@ TIMEFRAME_SECONDS = {
 """MT5's timeframes; W1 and MN1 are nominal lengths."""
 
 _HEADER = struct.Struct("<qqiBBHI")
+_SUNDAY_S = 3 * 86_400  # 4 January 1970, the first Sunday of the epoch
+
+
+def opening_times(times_s: npt.NDArray[np.int64], timeframe: str) -> npt.NDArray[np.int64]:
+    """Opening time of the candle each time belongs to, both in seconds of the broker's clock.
+    Weeks begin on Sunday, months on the first. Raises KeyError on an unknown timeframe."""
+    length_s = TIMEFRAME_SECONDS[timeframe]
+    if timeframe == "MN1":
+        months = times_s.astype("datetime64[s]").astype("datetime64[M]")
+        return months.astype("datetime64[s]").astype(np.int64)
+    shift = _SUNDAY_S if timeframe == "W1" else 0
+    opened: npt.NDArray[np.int64] = (times_s - shift) // length_s * length_s + shift
+    return opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from events.candles import TIMEFRAME_SECONDS, opening_times
 from events.ticks import RATE_DTYPE, RateArray, TickArray
 from producers.terminals import constants as mt5
 
 Int64Array = npt.NDArray[np.int64]
 
 DAY_S = 86_400
-_SUNDAY_S = 3 * DAY_S  # 4 January 1970, the first Sunday of the epoch
+_NAMES = {getattr(mt5, f"TIMEFRAME_{name}"): name for name in TIMEFRAME_SECONDS}
 STEP_FIRST_S = 6 * 3600
 
 
@@ -43,13 +44,7 @@ def aggregated(minutes: RateArray, timeframe: int) -> RateArray:
 def bar_times(times_s: Int64Array, timeframe: int) -> Int64Array:
     """Opening time of the bar each server time belongs to. Weeks begin on Sunday, months on
     the first."""
-    length_s = mt5.TIMEFRAME_SECONDS[timeframe]
-    if timeframe == mt5.TIMEFRAME_MN1:
-        months = times_s.astype("datetime64[s]").astype("datetime64[M]")
-        return months.astype("datetime64[s]").astype(np.int64)
-    shift = _SUNDAY_S if timeframe == mt5.TIMEFRAME_W1 else 0
-    opened: Int64Array = (times_s - shift) // length_s * length_s + shift
-    return opened
+    return opening_times(times_s, _NAMES[timeframe])
 
 
 def last_bars(

@@ -43,6 +43,7 @@ class AlertDelivery(Sink):
 
     inputs: ClassVar[Inputs] = Inputs(writers=(WATCH,), lanes=(Lane.HIGH,))
     tasks: ClassVar[int | None] = 1
+    live_only: ClassVar[bool] = True
     types: ClassVar[frozenset[str]] = frozenset({"alert"})
     given_max: ClassVar[int] = 1_000
     """The bridge may be started again many times while a target is down."""

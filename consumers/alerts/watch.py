@@ -58,6 +58,7 @@ class WatchHandler(Handler):
         }
     )  # fmt: skip
     halts_on: ClassVar[frozenset[str]] = frozenset()
+    live_only: ClassVar[bool] = True
 
     def setup(self) -> None:
         self._conditions = Conditions(self.state)

@@ -26,6 +26,7 @@ from events.log import OPERATOR, SOURCE, Lane, Log, LogError, Slot
 from events.notify import BadTarget, Target, deliver, targets_of
 from events.notify.services import PAUSE_S_MAX
 from events.operations import Silence
+from events.origin import LIVE
 from events.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -195,7 +196,8 @@ class Watchdog:
             self._stop.wait(LOOK_S)
 
     def _chosen(self, log: Log) -> list[str]:
-        known = log.namespaces()
+        """What comes by import, replay or backtest has nobody who could be silent."""
+        known = (name for name in log.namespaces() if log.origin(name) == LIVE)
         return sorted(name for name in known if not self._namespaces or name in self._namespaces)
 
     def _look(self, log: Log, now: float) -> None:

@@ -34,5 +34,7 @@ class SinkGroup:
 
     def _declared(self) -> type[Handler]:
         """A handler that reads what the sink reads: the rules for tasks are the same."""
-        declared = {name: getattr(self.sink, name) for name in ("order", "inputs", "tasks")}
+        declared = {
+            name: getattr(self.sink, name) for name in ("order", "inputs", "tasks", "live_only")
+        }
         return type(self.sink.__name__, (Handler,), declared)

@@ -64,6 +64,8 @@ class Sink:
     """None: one task per partition. 1: one task over all partitions."""
     types: ClassVar[frozenset[str]] = frozenset()
     """Names of the events it wants, such as {"deal", "account"}; empty means all."""
+    live_only: ClassVar[bool] = False
+    """Nothing that came by import, replay or backtest: its effect is meant for now."""
     raw: ClassVar[bool] = False
     """Entries as they are, unknown ones too, and nothing decoded. Else an entry that cannot be
     read becomes a dead letter (HandlerFailed) and the sink never sees it."""

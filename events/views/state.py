@@ -54,6 +54,8 @@ class NamespaceState:
 
     name: str
     partitions: int
+    origin: str
+    """How it came about; all but `live` is the past, and nothing acts on it."""
     holders: tuple[str, ...]
     """Who writes each partition ("" for nobody)."""
     lanes: tuple[LaneState, ...]
@@ -120,6 +122,7 @@ class NamespaceState:
             "name": self.name,
             "connection": self.connection,
             "partitions": self.partitions,
+            "origin": self.origin,
             "holders": list(self.holders),
             "lanes": [asdict(lane) for lane in self.lanes],
             "entries_by_lane": self.entries_by_lane(),
@@ -191,6 +194,7 @@ def _namespace(log: Log, name: str, partitions: int) -> NamespaceState:
     return NamespaceState(
         name=name,
         partitions=partitions,
+        origin=log.origin(name),
         holders=tuple(log.holder(slot) for slot in slots),
         lanes=tuple(lane for slot in slots for lane in _lanes(log, slot)),
         producer=last.get(ProducerState),

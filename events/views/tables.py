@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.operations import ProducerState
+from events.origin import LIVE
 from events.views.guard import guard_lines
 from events.views.moments import (
     UNKNOWN,
@@ -66,6 +67,8 @@ def summary(namespace: NamespaceState, *, now_ms: int) -> Table:
         namespace.name,
         Text.assemble((connection, GOOD if connection == "up" else BAD), f"  {where}"),
     )
+    if namespace.origin != LIVE:
+        table.add_row("origin", f"{namespace.origin}: the past, on which nothing acts")
     _add_account(table, namespace)
     for title, text, style in guard_lines(namespace):
         table.add_row(title, Text(text, style=style))

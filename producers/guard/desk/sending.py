@@ -11,6 +11,7 @@ from events.codec import AnyEvent, BadEvent, UnknownEvent, decode_data
 from events.decisions import Command
 from events.guarding import FlattenEnded, GuardState
 from events.log import LogError
+from events.origin import refuse_unless_live
 from events.settings import Settings, TerminalSettings
 from producers.guard.assembly import log_opener
 from producers.guard.options import guard_folder
@@ -138,6 +139,7 @@ def _by_log(
     try:
         if terminal.namespace not in log.namespaces():
             raise LogError(f"the log holds no terminal called {terminal.namespace!r}")
+        refuse_unless_live(log, terminal.namespace, who="a guard")
         posted = PostedCommand(log, terminal.namespace, command)
         tell("by the log: posted")
         if command.verb != "flatten":

@@ -72,11 +72,16 @@ class OrderIntent(Event):
     leg: str = ""
     verb: Literal["open", "close", "modify", "cancel"]
     side: int = 0
-    """Of the order: 0 buy, 1 sell."""
+    """Of the order: 0 buy, 1 sell. A close names it too: of a long position it is 1."""
     volume_lots: float = 0.0
+    """Of a close: 0 is all of it."""
+    price: float | None = None
+    """The price it was decided at (ask of a buy, bid of a sell): what `deviation_points` counts
+    from. None: the price when it is first sent."""
     price_limit: float | None = None
     price_stop: float | None = None
     stop_loss: float | None = None
+    """Of a modify: the whole wish, so None removes it; the same holds for `take_profit`."""
     take_profit: float | None = None
     deviation_points: int | None = None
     valid_until_ms: int | None = None

@@ -32,6 +32,7 @@ from events.tick_files import TickFileError, parse_source
 from producers.clock.broker_clock import BrokerClock
 from producers.guard.ways.relay import GuardRelay
 from producers.opened import OpenedTerminal
+from producers.ordering.assembly import sender_of
 from producers.pollers.connection import Attached
 from producers.pollers.context import PAGE_TICKS_DEFAULT, ProducerOptions
 from producers.producer import Producer
@@ -86,7 +87,7 @@ def produce(for_s: float | None, volatile_log: bool, as_json: bool, **choice: An
             return
         _refuse_forgetful(log, terminal, allowed=volatile_log)
         producer, _ = build_producer(settings, terminal, log, stop=stop, opened=opened)
-        with _relayed(opened, producer):
+        with _relayed(opened, producer), _sending(settings, terminal, opened, producer):
             _run(producer, for_s)
     if as_json:
         click.echo(producer.pulse.state().model_dump_json())
@@ -115,6 +116,19 @@ def _relayed(opened: OpenedTerminal, producer: Producer) -> Iterator[None]:
                 relay.stop()
         finally:
             producer.stop()
+
+
+@contextmanager
+def _sending(
+    settings: Settings, terminal: TerminalSettings, opened: OpenedTerminal, producer: Producer
+) -> Iterator[None]:
+    """Order intents are carried out beside the producer; nothing more is sent before it stops."""
+    sender = sender_of(settings, terminal, opened.client, producer)
+    try:
+        sender.start()
+        yield
+    finally:
+        sender.stop()
 
 
 def build_producer(

@@ -47,6 +47,7 @@ from events.settings.fields import (
 from events.settings.problems import BadSettings
 from events.settings.terminals import (
     Aliases,
+    Execution,
     Name,
     TerminalKind,
     TerminalSettings,
@@ -95,6 +96,13 @@ class Settings(AlertSettings):
         None, "Kind of account that must be found; anything else is an incident.",
         ", ".join(TradeMode),
     )  # fmt: skip
+    execution: Annotated[Execution, BeforeValidator(str.lower)] = setting(
+        Execution.AUTO,
+        "Which orders the bridge may send. auto: paper where the terminal is simulated, none where "
+        "it is real; live needs MT5_ACCOUNT, MT5_SERVER and MT5_TRADE_MODE. off holds for every "
+        "terminal of terminals.toml too, which otherwise says `execution` itself.",
+        ", ".join(Execution),
+    )
     mt5_host: HostName = setting(
         None, "Machine on which `bridgectl terminal serve` runs.", "a host name or address"
     )
@@ -358,6 +366,7 @@ class Settings(AlertSettings):
             path=self.mt5_path,
             portable=self.mt5_portable,
             trade_mode=self.mt5_trade_mode,
+            execution=self.execution,
             clock=self.mt5_clock,
             symbols=self.symbols,
             aliases=self.mt5_aliases,

@@ -33,6 +33,18 @@ class TerminalKind(StrEnum):
     """Tick files played through the simulated terminal."""
 
 
+class Execution(StrEnum):
+    """Which orders the bridge itself may send to a terminal, whatever is switched on in the log."""
+
+    AUTO = "auto"
+    """paper where the account is made up (simulated, recorded), off where it is real."""
+    OFF = "off"
+    PAPER = "paper"
+    """Simulated and recorded terminals alone."""
+    LIVE = "live"
+    """To the account named by login, server and trade_mode."""
+
+
 class TradeMode(StrEnum):
     """The kind of account that must be found behind a terminal."""
 
@@ -78,6 +90,7 @@ class TerminalSettings(BaseModel):
     path: str = ""
     portable: bool = False
     trade_mode: TradeMode | None = None
+    execution: Execution = Execution.AUTO
     clock: str = ""
     """Rule of the server's clock, such as `America/New_York+7h`; empty: found out."""
     symbols: Symbols = ()
@@ -170,6 +183,7 @@ _ALLOWED = {
     "kind": ", ".join(TerminalKind),
     "login": "the account number, a whole number above 0",
     "trade_mode": ", ".join(TradeMode),
+    "execution": ", ".join(Execution),
     "port": "1 to 65535",
     "symbols": 'a list such as ["EURUSD", "XAUUSD"]',
     "aliases": 'a table such as {EURUSD = "EURUSD.x"}',

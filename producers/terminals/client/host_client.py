@@ -131,9 +131,11 @@ class HostClient:
         timeout_s: float | None = None,
         on_started: Callable[[], None] | None = None,
         by_guard: bool = False,
+        still: Callable[[], str | None] | None = None,
     ) -> Future[Reply]:
         """`submit` with the arguments as values; `on_started` runs when the terminal is called.
-        `by_guard`: an order of the guard, which its gate lets pass."""
+        `by_guard`: an order of the guard, which its gate lets pass. `still`: asked when an order
+        leaves, why its sender does not want that any more."""
         if method not in CALLS and method not in CALLS_HOST:
             raise ValueError(f"{method} is not a function of a terminal")
         limit_s = timeout_s or self._limits.timeout_for(method, priority)
@@ -149,7 +151,9 @@ class HostClient:
         call = Call(call_id, method, frame, priority, limit_s, wait_s, now)
         call.on_started = on_started
         if method in CALLS_TRADE:
-            call.gate = lambda: self._gate_says(args, kwargs, by_guard)
+            call.gate = lambda: (
+                (still() if still is not None else None) or self._gate_says(args, kwargs, by_guard)
+            )
         self._dispatcher.submit(call)
         return call.future
 

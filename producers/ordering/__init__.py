@@ -1,0 +1,1 @@
+"""What becomes of order intents: written down, checked, sent at most once, reconciled, answered."""

@@ -1,0 +1,1 @@
+"""One intent after the other: checked, written down, handed over, its answer judged, looked for."""

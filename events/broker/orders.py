@@ -49,6 +49,12 @@ class BrokerOrder:
         """Whether a pending order waits for the price to fall to its own; else for a rise."""
         return self.type in _BELOW
 
+    @property
+    def expires_s(self) -> int:
+        """When a pending order ends, in seconds of the broker's clock; 0: not by itself."""
+        timed = self.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
+        return self.time_expiration_s if timed and not self.is_market else 0
+
     def finish(self, state: int, time_ms: int) -> None:
         """Bring the order to its final state."""
         self.state, self.time_done_ms = state, time_ms

@@ -130,6 +130,19 @@ class TradeServer:
             self.drop(order, mt5.ORDER_STATE_CANCELED)
         return deal
 
+    def execute_due(self) -> None:
+        """Carry out the market order that is due first."""
+        first = min(self.executions)
+        self.executions.remove(first)
+        order = self.orders.get(first[1])
+        if order is None:
+            return
+        self.touch(order)
+        try:
+            self.execute(order)
+        except RefusedFill:
+            return  # the order is in the history as rejected, which is the answer
+
     def slipped(self, order: BrokerOrder, price: float) -> float:
         """Where an order at market is filled: away from a price by what slips on the way. Request
         and instant execution do not slip."""

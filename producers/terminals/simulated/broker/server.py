@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from events.accounting import RefusedFill
 from events.broker.nightly import midnight
-from events.broker.orders import BrokerOrder
 from events.broker.server import DAY_MS
 from events.broker.server import TradeServer as Server
 from events.broker.terms import NO_CONDITIONS, Conditions
@@ -20,7 +18,6 @@ from producers.terminals.simulated.options import AccountOptions
 from producers.terminals.simulated.server_clock import ServerClock
 
 STEP_MAX_MS = 3_600_000
-_FOREVER = 1 << 62
 
 
 class Actor(Protocol):
@@ -90,26 +87,18 @@ class TradeServer(Server):
         """The next thing due by the clock, not by prices: (when, what)."""
         events: list[tuple[int, Callable[[], None]]] = [(self._next_midnight(), self._midnight)]
         if self.executions:
-            events.append((min(self.executions)[0], self._execute_first))
+            events.append((min(self.executions)[0], self.execute_due))
         for actor in self.actors.values():
             events.append((actor.next_utc_ms(), lambda actor=actor: actor.act(self)))  # type: ignore[misc]  # a default binds the loop's actor
-        expiring = min(self.orders.values(), key=_expires_s, default=None)
-        if expiring is not None and _expires_s(expiring) < _FOREVER:
-            when = _expires_s(expiring) * 1000 - self.clock.offset_s(self.now_ms) * 1000
+        expiring = min(
+            (order for order in self.orders.values() if order.expires_s),
+            key=lambda order: order.expires_s,
+            default=None,
+        )
+        if expiring is not None:
+            when = expiring.expires_s * 1000 - self.clock.offset_s(self.now_ms) * 1000
             events.append((when, lambda: self.drop(expiring, mt5.ORDER_STATE_EXPIRED)))
         return min(events, key=lambda event: event[0])
-
-    def _execute_first(self) -> None:
-        first = min(self.executions)
-        self.executions.remove(first)
-        order = self.orders.get(first[1])
-        if order is None:
-            return
-        self.touch(order)
-        try:
-            self.execute(order)
-        except RefusedFill:
-            return  # the order is in the history as rejected, which is the answer
 
     def _next_midnight(self) -> int:
         return (self.swapped_day + 1) * DAY_MS - self.clock.offset_s(self.now_ms) * 1000
@@ -118,8 +107,3 @@ class TradeServer(Server):
         ended = self.swapped_day
         self.swapped_day += 1
         midnight(self, ended)
-
-
-def _expires_s(order: BrokerOrder) -> int:
-    timed = order.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
-    return order.time_expiration_s if timed and not order.is_market else _FOREVER

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from events.log import EntryId, Slot, Stream
-from events.retained import LaneUse, SlotUse, Span, Trimmed
+from events.log import Claim, EntryId, Slot, Stream, check_sizes
+from events.retained import LaneUse, Placed, SlotUse, Span, StalePlace, Trimmed
 
 if TYPE_CHECKING:
     from events.memory_log import MemoryLog, StreamState
@@ -86,6 +86,22 @@ class MemoryRetained:
 
     def spilled(self, slots: Collection[Slot]) -> dict[Stream, EntryId]:
         return {stream: spans[-1].last for stream, spans in self.spans(list(slots)).items()}
+
+    def put(self, claim: Claim, entries: Sequence[Placed]) -> None:
+        check_sizes([placed.entry for placed in entries])
+        with self._log.changed:
+            state = self._log.ours(claim)
+            newest = state.newest
+            for id_, _ in entries:
+                if id_ <= newest:
+                    raise StalePlace(claim.slot, newest)
+                newest = id_
+            for id_, entry in entries:
+                self._log.add(claim.slot.stream(entry.lane), id_, entry)
+                if entry.last is not None:
+                    state.last[entry.type, entry.key] = entry.last
+            state.newest = newest
+            self._log.changed.notify_all()
 
     def keep(self, slot: Slot, copies: Mapping[str, bytes], gone: Collection[str] = ()) -> None:
         with self._log.changed:

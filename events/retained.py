@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from events.log import EntryId, Slot, Stream
+from events.log import Claim, EntryId, LogError, NewEntry, Slot, Stream
 
 
 class Span(NamedTuple):
@@ -66,6 +66,21 @@ class SlotUse:
         return tuple(span for span in self.spans if span.stream == stream)
 
 
+class Placed(NamedTuple):
+    """An entry and the id it is to have."""
+
+    id: EntryId
+    entry: NewEntry
+
+
+class StalePlace(LogError):
+    """An entry cannot stand at its id: the slot reaches further already, up to `newest`."""
+
+    def __init__(self, slot: Slot, newest: EntryId) -> None:
+        super().__init__(f"{slot} reaches {newest} already: nothing can be put before it")
+        self.slot, self.newest = slot, newest
+
+
 class Trimmed(NamedTuple):
     """What a trim did. `more`: call again, it stopped after as much as one step may remove."""
 
@@ -99,6 +114,14 @@ class Retained(Protocol):
     def spilled(self, slots: Collection[Slot]) -> dict[Stream, EntryId]:
         """Where spilled streams go on in the log: the last id of their newest span. Cheap; asked
         with every read."""
+        ...
+
+    def put(self, claim: Claim, entries: Sequence[Placed]) -> None:
+        """Entries at the ids they had elsewhere, all or nothing.
+
+        Raises Fenced (claim lost), StalePlace unless the ids rise and lie behind everything the
+        slot holds, OversizedEntry. After LogUnavailable the outcome is unknown: look at `info`.
+        """
         ...
 
     def keep(self, slot: Slot, copies: Mapping[str, bytes], gone: Collection[str] = ()) -> None:

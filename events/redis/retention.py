@@ -8,16 +8,26 @@ from typing import Any
 
 import msgpack
 
-from events.log import EntryId, Lane, LogError, Slot, Stream
+from events.log import (
+    Claim,
+    EntryId,
+    Fenced,
+    Lane,
+    LogError,
+    LogFull,
+    Slot,
+    Stream,
+    check_sizes,
+)
 from events.redis import keys
 from events.redis.connect import Client
 from events.redis.scripts import Script
-from events.retained import LaneUse, SlotUse, Span, Trimmed
+from events.retained import LaneUse, Placed, SlotUse, Span, StalePlace, Trimmed
 
 TRIM_ENTRIES_MAX = 100_000
 """Removed in one step: a server does nothing else meanwhile."""
 
-LOOK, TRIM, SPILL = (Script(name) for name in ("look", "trim", "spill"))
+LOOK, TRIM, SPILL, PUT = (Script(name) for name in ("look", "trim", "spill", "put"))
 Run = Callable[[Script, Sequence[str], Sequence[Any]], Any]
 Calls = Callable[[], AbstractContextManager[None]]
 
@@ -61,6 +71,25 @@ class RedisRetained:
                 "was removed; somebody else removes entries of this stream: stop that"
             )
         return done == 1
+
+    def put(self, claim: Claim, entries: Sequence[Placed]) -> None:
+        check_sizes([placed.entry for placed in entries])
+        slot = claim.slot
+        args: list[Any] = [claim.token]
+        for id_, new in entries:
+            has_last = new.last is not None
+            args += (
+                int(new.lane), id_.ms, id_.seq, new.type, new.key, new.data, new.cause,
+                "1" if has_last else "0", new.last if has_last else b"",
+            )  # fmt: skip
+        names = [keys.meta(slot), keys.last(slot), *keys.lanes(slot)]
+        answer, *rest = (text.decode() for text in self._run(PUT, names, args))
+        if answer == "fenced":
+            raise Fenced(f"{slot} is no longer ours")
+        if answer == "full":
+            raise LogFull(f"{slot} takes no more: {rest[0]}")
+        if answer == "behind":
+            raise StalePlace(slot, EntryId(*map(int, rest[0].split("-", 1))))
 
     def spans(self, slots: Sequence[Slot]) -> dict[Stream, list[Span]]:
         found: dict[Stream, list[Span]] = {}

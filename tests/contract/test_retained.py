@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from events.log import BEGIN, Claim, EntryId, Lane, Log, LogFull, NewEntry, Slot
-from events.retained import Span, linked, whole_from
+from events.log import BEGIN, Claim, EntryId, Fenced, Lane, Log, LogFull, NewEntry, Slot
+from events.retained import Placed, Span, StalePlace, linked, whole_from
 from events.retention import SegmentFolder, WholeLog
 from events.retention.copies import Need, copied, copies_before, outdated
 
@@ -232,3 +232,29 @@ def test_without_the_look_afterwards_a_read_would_have_a_gap(
     monkeypatch.setattr(log, "read", read)
     monkeypatch.setattr(whole, "_look", lambda *_: False)
     assert [e.id for e in whole.read({NORMAL: BEGIN})[NORMAL]] == ids[3:]
+
+
+def test_entries_stand_at_the_ids_they_had_elsewhere(log: Log) -> None:
+    claim = log.claim(SLOT, "me", alive_within_s=0)
+    first = [
+        Placed(EntryId(5, 3), NewEntry(Lane.NORMAL, "test.1", "a", b"1")),
+        Placed(EntryId(5, 4), NewEntry(Lane.HIGH, "level.1", "b", b"2", "{a:b:0}:low@1-1", b"2")),
+        Placed(EntryId(7, 0), NewEntry(Lane.NORMAL, "test.1", "c", b"3")),
+    ]
+    log.retained.put(claim, first)
+    found = log.between(NORMAL, count_max=10)
+    assert [(e.id, e.key, e.data) for e in found] == [((5, 3), "a", b"1"), ((7, 0), "c", b"3")]
+    [high] = log.between(SLOT.stream(Lane.HIGH), count_max=10)
+    assert (high.id, high.cause) == ((5, 4), "{a:b:0}:low@1-1")
+    assert log.last_states(SLOT) == {("level.1", "b"): b"2"}
+    for ids in ((EntryId(7, 0),), (EntryId(6, 9),), (EntryId(8, 0), EntryId(8, 0))):
+        entries = [Placed(id_, NewEntry(Lane.LOW, "test.1", "d", b"4")) for id_ in ids]
+        with pytest.raises(StalePlace, match="nothing can be put before it") as refused:
+            log.retained.put(claim, entries)
+        assert refused.value.newest >= EntryId(7, 0)
+    assert log.between(SLOT.stream(Lane.LOW), count_max=10) == [], "all or nothing"
+    [id_] = log.append(claim, [NewEntry(Lane.NORMAL, "test.1", "e", b"5")]).ids
+    assert id_ > EntryId(7, 0)
+    log.release(claim)
+    with pytest.raises(Fenced):
+        log.retained.put(claim, [Placed(id_.next(), NewEntry(Lane.LOW, "test.1", "f", b""))])

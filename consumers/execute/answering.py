@@ -145,7 +145,8 @@ def end(
         target["order"], target["order_intent"], target["order_terms"] = 0, 0, []
     if target["intent"] == intent_id:
         target["intent"] = 0
-    failed = intent["state"] in ("refused", "expired") and intent["filled"] < DUST_LOTS
+    deals = intent["verb"] in ("open", "close")  # one of them without a deal came to nothing
+    failed = intent["filled"] < DUST_LOTS and (deals or intent["state"] in ("refused", "expired"))
     if failed:
         _failed(memory, target, intent, detail or intent["state"], retcode)
     elif intent["verb"] == "cancel":
@@ -171,7 +172,8 @@ def _partly(memory: Memory, target: Target, intent: Intent) -> None:
     target["rests"] += 1
     if target["rests"] > RESTS_MAX and target["lots"] is not None:
         owned = abs(held_lots(memory.holdings, target["owner"]))
-        target["reason"] = f"{owned:g} of {target['lots']:g} lots were filled: done without"
+        target["state"] = "reached"
+        target["reason"] = f"{owned:g} of {target['lots']:g} lots were filled, the rest is let be"
         target["lots"] = owned
 
 

@@ -113,25 +113,32 @@ def switched_off(memory: Memory, strategy: str) -> str:
 
 
 def check_entry(
-    memory: Memory, target: Target, instrument: Instrument, *, lots: float, price: float
+    memory: Memory,
+    target: Target,
+    instrument: Instrument,
+    *,
+    lots: float,
+    order_lots: float,
+    price: float,
 ) -> None:
-    """Raises Refused when an entry of so many lots at this price may not be asked for."""
+    """Raises Refused when an entry of so many lots at this price, of which one order takes
+    `order_lots`, may not be asked for."""
     reason = halted(memory)
     if reason:
         raise Refused(reason, passing=memory.stopping["guard"].startswith("blind"))
     account = memory.account
     if account is not None and not account["allowed"]:
         raise Refused("the broker does not allow this account to trade by programs")
-    _check_limits(memory, target, lots)
+    _check_limits(memory, target, lots, order_lots)
     _check_symbol(target, instrument)
     _check_stops(target, instrument, price)
     _check_margin(memory, instrument, lots, price)
 
 
-def _check_limits(memory: Memory, target: Target, lots: float) -> None:
+def _check_limits(memory: Memory, target: Target, lots: float, order_lots: float) -> None:
     most = memory.switch["lots_max"]
-    if most is not None and lots > most + STEP_SLACK:
-        raise Refused(f"{lots:g} lots are more than the largest order, {most:g}")
+    if most is not None and order_lots > most + STEP_SLACK:
+        raise Refused(f"{order_lots:g} lots are more than the largest order, {most:g}")
     risk = memory.risk
     if risk is None or memory.now_ms - risk["at_ms"] > METRICS_OLD_MS:
         return

@@ -154,12 +154,12 @@ class Deciding:
         """Raises Refused."""
         entry = self._entry(target)
         self._count(target)
-        lots = min(lots, entry.instrument.volume_max_lots or lots)
+        whole, lots = lots, min(lots, entry.instrument.volume_max_lots or lots)
         if lots < entry.instrument.volume_min_lots - STEP_SLACK:
             raise Refused(f"{lots:g} lots more are below the smallest volume")
         checks.check_entry(
-            self._memory, target, entry.instrument, lots=lots, price=entry.price
-        )  # fmt: skip
+            self._memory, target, entry.instrument, lots=whole, order_lots=lots, price=entry.price
+        )
         levels = stops.of_entry(self._memory, target, lots)
         decided_at = target["ask"] if target["side"] > 0 else target["bid"]
         target["state"], target["reason"] = "wanted", ""
@@ -171,7 +171,6 @@ class Deciding:
 
     def _close(self, target: Target, owned: float, excess: float) -> OrderIntent:
         """The oldest position first, a whole one where it fits. Raises Refused."""
-        self._count(target)
         side = SELL if owned > 0 else BUY
         key, held = held_by(self._memory.holdings, target["owner"])[0]
         lots = min(excess, abs(held["parts"][target["owner"]]["lots"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -83,9 +82,12 @@ def told_type(wanted: object) -> str:
     if get_origin(wanted) is Literal:
         return "one of " + ", ".join(map(str, get_args(wanted)))
     if isinstance(wanted, type) and get_origin(wanted) is None:
-        return {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}.get(
-            wanted.__name__, wanted.__name__
-        )
+        return {
+            "int": "whole number",
+            "float": "number",
+            "str": "text",
+            "bool": "true or false",
+        }.get(wanted.__name__, wanted.__name__)
     return str(wanted).replace("typing.", "")
 
 
@@ -141,83 +143,6 @@ def _parsed(wanted: object, text: object) -> Any:
         kind = inner[0] if inner else str
         return tuple(_parsed(kind, part.strip()) for part in text.split(",") if part.strip())
     if wanted in _READERS:
-        return _checked(wanted, _READERS[wanted](text))
-    raise ValueError("it cannot be set from a text")
-
-
-def _parsed_union(kinds: tuple[object, ...], text: str) -> Any:
-    if type(None) in kinds and text.lower() in _NONE:
-        return None
-    for kind in sorted((one for one in kinds if one is not type(None)), key=_rank):
-        try:
-            return _parsed(kind, text)
-        except ValueError:
-            continue
-    raise ValueError
-
-
-def _rank(kind: object) -> int:
-    order = (bool, int, float)
-    return order.index(kind) if kind in order else len(order)
-
-
-def _checked(wanted: object, value: object) -> Any:
-    """The value, when it is of the type. Raises ValueError."""
-    origin, inner = get_origin(wanted), get_args(wanted)
-    if origin in (Union, types.UnionType):
-        for kind in inner:
-            try:
-                return _checked(kind, value)
-            except ValueError:
-                continue
-        raise ValueError
-    if origin is Literal:
-        fits = value in inner
-    elif origin is tuple:
-        fits = isinstance(value, tuple) and all(_fits(inner[0], one) for one in value)
-    elif wanted in SCALARS:
-        fits = _fits(wanted, value)
-    elif wanted is type(None):
-        fits = value is None
-    else:
-        fits = not isinstance(wanted, type) or isinstance(value, wanted)
-    if not fits:
-        raise ValueError
-    if wanted is float and isinstance(value, int):
-        return float(value)
-    return value
-
-
-def _fits(kind: object, value: object) -> bool:
-    if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(typing.cast(float, value))
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(kind, type) and isinstance(value, kind)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in _TRUE | _FALSE:
-        raise ValueError
-    return text.lower() in _TRUE
-
-
-def _whole(text: str) -> int:
-    return _plain(int, text)
-
-
-def _number(text: str) -> float:
-    return _plain(float, text)
-
-
-def _plain(kind: Callable[[str], Any], text: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError from None
-
-
-_READERS: Mapping[object, Callable[[str], Any]] = {
-    bool: _truth, int: _whole, float: _number, str: str, type(None): lambda _: None,
+        Mapping[object, Callable[[str], Any]] = {
+    bool: _truth, int: _plain(int), float: _plain(float), str: str, type(None): lambda _: None,
 }  # fmt: skip

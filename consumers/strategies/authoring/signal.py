@@ -92,9 +92,7 @@ def _check(signal: Signal) -> None:
         raise BadSignal("a strategy over several symbols names one: self.target(..., symbol=...)")
     for name in _POSITIVE:
         value = getattr(signal, name)
-        if value is not None and not (
-            isinstance(value, int | float) and math.isfinite(value) and value > 0
-        ):
+        if value is not None and not _is_positive(value):
             _refuse(name, value, "a number above 0")
     deviation = signal.price_deviation_points_max
     if deviation is not None and (not isinstance(deviation, int) or deviation < 0):
@@ -104,17 +102,23 @@ def _check(signal: Signal) -> None:
         raise BadSignal("more than one size: give lots, risk_percent or notional")
     if signal.price_limit is not None and signal.price_stop is not None:
         raise BadSignal("limit and stop together: an entry waits for one of them")
-    if signal.target == "flat":
-        return
-    if signal.risk_percent is not None and signal.stop_loss is None:
+    if signal.target != "flat":
+        _check_entry(signal)
+
+
+def _check_entry(signal: Signal) -> None:
+    stop, take = signal.stop_loss, signal.take_profit
+    if signal.risk_percent is not None and stop is None:
         raise BadSignal("risk_percent needs a stop_loss: it is what is lost when that is reached")
-    if signal.stop_loss is not None and signal.take_profit is not None:
-        above = signal.take_profit > signal.stop_loss
-        if above != (signal.target == "long"):
-            raise BadSignal(
-                f"{signal.target} with stop_loss {signal.stop_loss:g} and take_profit "
-                f"{signal.take_profit:g}: they lie on the wrong sides"
-            )
+    if stop is not None and take is not None and (take > stop) != (signal.target == "long"):
+        raise BadSignal(
+            f"{signal.target} with stop_loss {stop:g} and take_profit {take:g}: they lie on the "
+            "wrong sides"
+        )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def _refuse(name: str, value: object, wanted: str) -> NoReturn:

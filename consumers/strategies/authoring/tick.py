@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Tick(NamedTuple):
-    """Prices of one symbol at a moment. Made by the million: plain values, nothing is computed."""
+    """Prices of one symbol at a moment. Made by the million, so of plain values."""
 
     symbol: str
     time_ms: int
@@ -20,5 +20,8 @@ class Tick(NamedTuple):
     """MT5's TICK_FLAG bits: 2 bid, 4 ask, 8 last, 16 volume, 32 buy, 64 sell."""
     mid: float
     """Between bid and ask."""
-    spread: float
-    """Ask less bid, as a price."""
+
+    @property
+    def spread(self) -> float:
+        """Ask less bid, as a price."""
+        return self.ask - self.bid

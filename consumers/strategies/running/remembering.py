@@ -8,13 +8,17 @@ two names of one object.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from consumers import indicators
+from consumers.bars import Bar
+from consumers.strategies.authoring.fill import Fill
 from consumers.strategies.authoring.signal import Signal
 from consumers.strategies.authoring.strategy import Strategy
 from consumers.strategies.authoring.tick import Tick
@@ -77,7 +81,7 @@ class _Writer:
             return {TAG: "scalar", "k": value.dtype.str, "v": value.tobytes()}
         if kind is tuple:
             return {TAG: "tuple", "v": self._each(value, path, depth)}
-        if isinstance(value, tuple) and kind.__name__ in _TUPLES and kind is _tuple_kind(kind.__name__):
+        if kind is _TUPLES.get(kind.__name__):
             return {TAG: "named", "k": kind.__name__, "v": self._each(value, path, depth)}
         if kind is Signal:
             fields = [getattr(value, one.name) for one in dataclasses.fields(value)]
@@ -125,7 +129,10 @@ class _Writer:
                 key: self.plain(held, f"{path}[{key!r}]", depth + 1) for key, held in value.items()
             }
         pairs = [
-            [self.plain(key, f"{path} key", depth + 1), self.plain(held, f"{path}[{key!r}]", depth + 1)]
+            [
+                self.plain(key, f"{path} key", depth + 1),
+                self.plain(held, f"{path}[{key!r}]", depth + 1),
+            ]
             for key, held in value.items()
         ]
         return {TAG: "dict", "v": pairs}
@@ -179,8 +186,7 @@ class _Reader:
         return tuple(self._values(stored["v"], present if type(present) is tuple else (), path))
 
     def _named(self, stored: Any, _present: Any, path: str) -> Any:
-        kind = _tuple_kind(stored["k"])
-        return kind(*self._values(stored["v"], (), path))
+        return _TUPLES[stored["k"]](*self._values(stored["v"], (), path))
 
     def _signal(self, stored: Any, _present: Any, path: str) -> Any:
         names = [one.name for one in dataclasses.fields(Signal)]
@@ -244,8 +250,6 @@ class _Reader:
 
     def _own_class(self, qualname: str, path: str) -> type:
         """A class of the file in which the strategy is written; no other is ever looked up."""
-        import sys
-
         found: Any = sys.modules.get(self._kind.__module__)
         for part in qualname.split("."):
             found = getattr(found, part, None)
@@ -257,11 +261,9 @@ class _Reader:
         return found
 
     def _values(self, stored: list[Any], present: Any, path: str) -> list[Any]:
-        return [
-            self.value(one, _at(present, at), f"{path}[{at}]") for at, one in enumerate(stored)
-        ]
+        return [self.value(one, _at(present, at), f"{path}[{at}]") for at, one in enumerate(stored)]
 
-    _BY_TAG = {
+    _BY_TAG: ClassVar[Mapping[str, Callable[[Any, Any, Any, str], Any]]] = {
         "int": _int, "scalar": _scalar, "tuple": _tuple, "named": _named, "signal": _signal,
         "again": _again, "dict": _pairs, "deque": _deque, "set": _set, "frozenset": _frozenset,
         "array": _array, "memory": _memory, "object": _object,
@@ -279,14 +281,12 @@ def attributes_of(value: object) -> dict[str, Any]:
     return found
 
 
-_TUPLES = frozenset({"Tick", "Bar", "Fill"})
-
-
-def _tuple_kind(name: str) -> Any:
-    from consumers.bars import Bar
-    from consumers.strategies.authoring.fill import Fill
-
-    return {"Tick": Tick, "Bar": Bar, "Fill": Fill}[name]
+_TUPLES: Mapping[str, Any] = {
+    kind.__name__: kind
+    for kind in (Tick, Bar, Fill, *vars(indicators).values())
+    if isinstance(kind, type) and issubclass(kind, tuple)
+}
+"""Tuples with names that are ours."""
 
 
 def _has_attributes(kind: type) -> bool:
@@ -316,8 +316,6 @@ def _plain_state(value: Remembers, owner: str, path: str) -> Any:
 
 def _made_anew(kind: str, state: Any, path: str) -> Any:
     """An indicator that was made after `setup()`: by its class and what was set once."""
-    import consumers.indicators as indicators
-
     found = getattr(indicators, kind, None)
     facts = getattr(found, "FACTS", None)
     if isinstance(found, type) and facts is not None:

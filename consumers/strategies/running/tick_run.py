@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.strategies.authoring.tick import Tick
-from events.ticks import TickArray, TickBatch
+from events.ticks import TickArray
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -127,10 +127,22 @@ class TickRun:
         """Between bid and ask."""
         return (self.bid + self.ask) / 2
 
-    @cached_property
+    @property
     def spread(self) -> Floats:
         """Ask less bid."""
         return self.ask - self.bid
+
+    @cached_property
+    def as_told(self) -> list[tuple[npt.NDArray[Any], float | int | None]]:
+        """The columns of a `Tick` behind its symbol; with the value of those that never change,
+        such as the last price where the broker tells none."""
+        changing = (self.time_ms, self.bid, self.ask)
+        others = (self.last, self.volume, self.flags)
+        return [
+            *((column, None) for column in changing),
+            *((column, _constant(column)) for column in others),
+            (self.mid, None),
+        ]
 
     def symbol_of(self, index: int) -> str:
         """Whose tick it is."""
@@ -153,6 +165,19 @@ class TickRun:
         return TickWalk(self, first, stop)
 
 
+def _chained(columns: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    if not columns:
+        return np.zeros(0, kind)
+    return np.ascontiguousarray(columns[0]) if len(columns) == 1 else np.concatenate(columns)
+
+
+def _constant(column: npt.NDArray[Any]) -> float | int | None:
+    if not len(column) or not bool((column == column[0]).all()):
+        return None
+    value: float | int = column[0].item()
+    return value
+
+
 class TickWalk:
     """An iterator of `Tick`s that tells how far it came, and can be ended where it is.
 
@@ -171,16 +196,16 @@ class TickWalk:
             if run.symbol is None
             else [*map(run.symbols.__getitem__, run.symbol[cut].tolist())]
         )
-        columns = (
-            run.time_ms, run.bid, run.ask, run.last, run.volume, run.flags, run.mid, run.spread,
-        )  # fmt: skip
-        self._rest = [iter(column[cut].tolist()) for column in columns]
+        self._rest = [
+            repeat(constant) if constant is not None else iter(column[cut].tolist())
+            for column, constant in run.as_told
+        ]
         self._begin()
 
     def _begin(self) -> None:
         self._clock = iter(self._symbols)
         rows = zip(self._clock, *self._rest, strict=False)
-        self.ticks: Iterator[Tick] = map(tuple.__new__, repeat(Tick), rows)  # type: ignore[arg-type]  # a row has exactly Tick's fields
+        self.ticks: Iterator[Tick] = map(tuple.__new__, repeat(Tick), rows)
 
     @property
     def at(self) -> int:

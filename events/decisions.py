@@ -113,7 +113,8 @@ class Command(Event):
     expires_ms: int | None = None
     """After this time a resume is refused, and a flatten blocks and pages instead of closing."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """`reason`; `magic` or `symbol` for a part of the account; `breach` names the limit."""
+    """`reason`; `magic` or `symbol` for a part of the account; `breach` names the limit, `breach_id`
+    the breach it follows from."""
     login: int | None = None
     """The account it is meant for; a guard of another account refuses it."""
 
@@ -144,6 +145,8 @@ class LimitBreach(Event):
     delay_ms: int = 0
     """From the first entry that showed the breach to the decision."""
     detail: str = ""
+    breach_id: str = ""
+    """What followed from it names it so."""
 
     @property
     def key(self) -> str:

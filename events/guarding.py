@@ -33,6 +33,9 @@ class GuardState(_GuardEvent):
     reason: str = ""
     by: str = ""
     blocked_until_ms: int | None = None
+    blocked_only: tuple[str, ...] = ()
+    """Symbols and currencies that are blocked while the rest of the account is not; empty unless
+    `state` leaves the account free."""
     positions: int | None = None
     """None: unknown."""
     equity: float | None = None
@@ -57,6 +60,8 @@ class LatchChanged(_GuardEvent):
     command_id: str = ""
     lock: Literal["none", "until_reset", "manual"] = "manual"
     until_ms: int | None = None
+    breach_id: str = ""
+    """The breach for which the guard itself latched."""
 
 
 class FlattenStep(_GuardEvent):
@@ -77,6 +82,10 @@ class FlattenStep(_GuardEvent):
     """done, partial, retry, parked, refused, unknown, gone, clear, remaining."""
     detail: str = ""
     took_ms: float = 0.0
+    command_id: str = ""
+    """What asked for the flatten; empty: the guard itself."""
+    latch_id: str = ""
+    """The latch it goes with."""
 
 
 class TicketOutcome(Part):
@@ -114,3 +123,9 @@ class FlattenEnded(_GuardEvent):
     """From what set it off to the last close confirmed; None: not flat."""
     verified_ms: float | None = None
     """From what set it off to the end of the verifying sweeps."""
+    command_id: str = ""
+    """What asked for it; empty: the guard itself."""
+    latch_id: str = ""
+    """The latch it goes with."""
+    took_over: tuple[str, ...] = ()
+    """Ids of commands whose flattens it took over before they had ended."""

@@ -26,6 +26,8 @@ class Latch(Part):
     by: str
     since_ms: int
     command_id: str = ""
+    breach_id: str = ""
+    """The breach for which the guard itself set it."""
     lock: Literal["none", "until_reset", "manual"] = "manual"
     """until_reset: the guard ends it by itself at `until_ms`. Else only a human does."""
     until_ms: int | None = None

@@ -30,16 +30,20 @@ class Moment:
 def events_of(decision: Decision, rules: Rules, at: Moment) -> Iterator[AnyEvent]:
     """What follows from one decision; a wish to read again is the guard's to fulfil."""
     if decision.kind in ("warn", "act"):
-        yield breach_of(decision, at)
+        breach = breach_of(decision, at)
+        yield breach
         if decision.kind == "act":
-            yield from _asked(decision, rules.limit(decision.limit), at)
+            yield from _asked(decision, rules.limit(decision.limit), breach.breach_id, at)
     elif decision.kind == "cleared":
         limit = next((one for one in rules.limits if one.name == decision.limit), None)
         if limit is not None and limit.action == Action.BLOCK:
             yield unblock(_cause(limit, decision.key), decision.detail, at)
     elif decision.kind == "unknown":
-        yield breach_of(decision, at)
-        yield block(EQUITY_UNKNOWN, f"equity is unknown: {decision.detail}", at)
+        breach = breach_of(decision, at)
+        yield breach
+        yield block(
+            EQUITY_UNKNOWN, f"equity is unknown: {decision.detail}", at, breach_id=breach.breach_id
+        )
     elif decision.kind == "known":
         yield unblock(EQUITY_UNKNOWN, decision.detail, at)
 
@@ -60,6 +64,8 @@ def breach_of(decision: Decision, at: Moment) -> LimitBreach:
         entries=decision.entries or (at.place,),
         delay_ms=decision.delay_ms,
         detail=decision.detail,
+        breach_id=f"{ISSUED_BY}/{at.login}/{decision.limit or EQUITY_UNKNOWN}/{decision.key}/"
+        f"{decision.kind}/{at.place}",
     )
 
 
@@ -87,18 +93,19 @@ def flatten_ahead(cause: str, reason: str, at: Moment, *, until_ms: int,
     return _command("flatten", cause, reason, at, lock="until_reset", until_ms=until_ms, **scope)
 
 
-def _asked(decision: Decision, limit: Limit, at: Moment) -> Iterator[Command]:
+def _asked(decision: Decision, limit: Limit, breach_id: str, at: Moment) -> Iterator[Command]:
     value = f"{decision.value:.2f}" if decision.value is not None else "unknown"
     reason = f"{limit.name}: {decision.key} is {value}, limit {decision.threshold:.2f}"
     cause, until_ms = _cause(limit, decision.key), decision.locked_until_ms
+    breach = {"breach": limit.name, "breach_id": breach_id}
     if limit.action == Action.BLOCK:
-        yield block(cause, reason, at, until_ms=until_ms, breach=limit.name)
+        yield block(cause, reason, at, until_ms=until_ms, **breach)
     elif limit.action == Action.REDUCE:
         yield _command("reduce", cause, reason, at, **_scope(limit, decision.key), **_how(limit),
-                       breach=limit.name)  # fmt: skip
+                       **breach)  # fmt: skip
     elif limit.action == Action.FLATTEN:
         yield _command(
-            "flatten", cause, reason, at, **_scope(limit, decision.key), breach=limit.name,
+            "flatten", cause, reason, at, **_scope(limit, decision.key), **breach,
             lock=decision.lock.value, until_ms=until_ms,
         )  # fmt: skip
 

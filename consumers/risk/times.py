@@ -19,7 +19,7 @@ def ahead_of_windows(
 ) -> Iterator[Command]:
     """Each window once: a block while it lasts, and a flatten ahead of it.
 
-    A window about some symbols closes those alone; nothing is opened anywhere meanwhile.
+    A window about some symbols blocks and closes those alone.
     """
     if not rules.windows:
         return
@@ -27,10 +27,13 @@ def ahead_of_windows(
     for name in [name for name, until_ms in done.items() if until_ms <= at.now_ms]:
         del done[name]
     for window in windows_at(rules, at.now_ms):
-        cause = f"window:{window.window}"
+        cause = ":".join(("window", window.window, *sorted(window.concerns)))
         reason = f"{window.window} {window.name}".strip()
         if window.block and _first(done, f"{cause}:block:{window.begin_ms}", window.until_ms):
-            yield deciding.block(cause, reason, at, until_ms=window.until_ms)
+            yield deciding.block(
+                cause, reason, at, until_ms=window.until_ms,
+                symbols=list(window.symbols) or None, concerns=list(window.concerns) or None,
+            )  # fmt: skip
         if not window.flatten or window.phase != "before":
             continue
         for symbol in _symbols(window, view):

@@ -9,9 +9,9 @@ from events.guarding import FlattenEnded
 from events.rules import GuardRules, Reduce
 from producers.guard.flatten import Flattener, FlattenOptions, StoppedFlatten, choose
 from producers.guard.flatten.account import AccountCalls, Held, Scope, Working
+from producers.guard.flatten.course.telling import Page
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.intents import FLATTEN_FACT
-from producers.guard.flatten.telling import Page
 from producers.guard.jobs import Job, Stopped
 from producers.guard.journal import Journal
 from producers.terminals.interface import TerminalClient
@@ -51,7 +51,10 @@ class FlattenCloser:
             if job.reduce is not None:
                 self._reduce(machine, job)
                 return None
-            return machine.run(job.scope, job.reason, job.by, job.since_ms, before=self._lately())
+            return machine.run(
+                job.scope, job.reason, job.by, job.since_ms, command_id=job.command_id,
+                latch_id=job.latch_id, before=self._lately(),
+            )  # fmt: skip
         except StoppedFlatten as error:
             raise Stopped(str(error)) from error
 
@@ -66,6 +69,10 @@ class FlattenCloser:
         """Whether what the journal tells of came to its end."""
         by_scope = self._journal.fact(FLATTEN_FACT) or {}
         return all(one.get("state") for one in by_scope.values())
+
+    def make_way(self) -> None:
+        """From any thread."""
+        self._ready().make_way()
 
     def tend(self) -> FlattenEnded | None:
         """One more sweep."""
@@ -125,7 +132,7 @@ class FlattenCloser:
             positions_max=wanted.positions_max,
             scope=Scope.parse(job.scope),
         )
-        ended = machine.reduce(chosen, job.reason, job.by, job.since_ms)
+        ended = machine.reduce(chosen, job.reason, job.by, job.since_ms, command_id=job.command_id)
         if not ended.complete:
             left = ", ".join(f"{ticket} ({why})" for ticket, why in ended.left[:5])
             self._on_page(f"reducing left {left}: {job.reason}", "look at the terminal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from events.decisions import Command
+from events.decisions import Command, LimitBreach
 from events.rules import Limit, Verdict
 
 Via = Literal["socket", "link", "operator", "risk", "guard"]
@@ -14,6 +14,8 @@ the lane of group risk, or from the guard itself."""
 AGE_MAX_MS = 300_000
 """A command from the log that names no time of expiry expires so long after it was given."""
 REASON_CHARS_MAX = 500
+CLOSING_ALREADY = "already closing"
+"""In the answer to a command whose work another flatten does."""
 CLOSED = "the guard does not know its account yet"
 """Begins every answer until it does; nothing may be opened then, and nothing can be closed."""
 
@@ -116,6 +118,27 @@ def reason_of(command: Command) -> str:
     """Its reason, bounded, else the limit it names, else its verb."""
     given = command.arguments.get("reason") or command.arguments.get("breach") or command.verb
     return str(given)[:REASON_CHARS_MAX]
+
+
+def breach_of(
+    verdict: Verdict, *, login: int, now_ms: int, delay_ms: int, breach_id: str
+) -> LimitBreach:
+    """A hard limit that the guard itself saw reached, as an event."""
+    return LimitBreach(
+        event_time_ms=now_ms,
+        login=login,
+        limit=verdict.limit,
+        level="act",
+        action=verdict.action.value,
+        figures=dict(verdict.figures),
+        threshold=verdict.threshold,
+        value=verdict.value,
+        lock=verdict.lock.value,
+        locked_until_ms=verdict.locked_until_ms,
+        delay_ms=delay_ms,
+        detail="hard limit, seen by the guard itself",
+        breach_id=breach_id,
+    )
 
 
 def reduction_of(limit: Limit, verdict: Verdict, *, login: int, now_ms: int) -> Command:

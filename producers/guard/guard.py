@@ -8,39 +8,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Event as Signal
 from threading import RLock, Thread
 from typing import Any, Literal
 
 from events.codec import AnyEvent
-from events.decisions import Command, LimitBreach, ReferenceSet
+from events.decisions import Command, ReferenceSet
 from events.guarding import FlattenEnded, GuardState
 from events.latch import Latch, LatchStore, new_latch_id
 from events.log import LogError
 from events.rules import Rules, Verdict
-from producers.guard.commands import (
-    Answer,
-    Via,
-    reduction_of,
-)
+from producers.guard.commands import Answer, Via, breach_of, reduction_of
 from producers.guard.jobs import Closer, Job, Jobs
 from producers.guard.journal import HeardRow, Journal
 from producers.guard.latching import Latching, StillLatched
-from producers.guard.obeying import OF_RISK, obey
+from producers.guard.obeying import Answers, obey, resume
 from producers.guard.options import GuardOptions
 from producers.guard.voice import Voice
-from producers.guard.watch.blocks import MORE, Block, Blocks
+from producers.guard.watch.blocks import OF_AHEAD, OF_LIMIT, Block, Blocks, lasts
 from producers.guard.watch.watch import Watch
 from producers.terminals.client.order_gate import may_open
 
 logger = logging.getLogger(__name__)
 
 BLOCKS_FACT = "blocks"
-OF_LIMIT = "limit:"
-LASTING = frozenset({"command", "stale", "limit", MORE, "risk_halted"})
-"""Causes of blocks that outlive the process, beside those of group risk (`risk:...`) and those of
-hard limits (`limit:...`)."""
 CALL_THE_DESK = "phone the broker's desk"
 
 
@@ -82,9 +75,10 @@ class Guard:
             on_ended=self._ended,
             on_failure=self._failed,
         )
+        self.answers = Answers(journal, self.voice)
         self._telling = RLock()
-        self._unwritten: dict[str, tuple[bool, str]] = {}
-        """Answers to commands that the journal could not take."""
+        self.latched_so_often = 0
+        """Counts what latched, also while a latch held already."""
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
         self._stopping, self._wake = Signal(), Signal()
@@ -99,24 +93,31 @@ class Guard:
             return None
         latch = self.latching.current
         if latch is None:
-            blocks = [one for one in self.blocks.all() if one.about(request.get("symbol"))]
+            symbol = request.get("symbol")
+            blocks = [one for one in self.blocks.all() if one.about(symbol, self.currencies)]
             if not blocks:
                 return None
             why = f"blocked: {blocks[0].reason}"
         else:
             why = f"halted: {latch.reason} (bridgectl resume)"
         if not may_open(request) and self.watch.ends_a_position(request):
-            return None
+            # Two that close one netting position at once would turn it around.
+            closing = self.jobs.running
+            return None if closing is None else f"the guard is closing: {closing.reason}"
         return f"{self.options.terminal} takes no new trades, {why}"
 
     def tell(self, command: Command, via: Via = "socket") -> Answer:
         """Obey a command once; the same id again gets the first answer."""
         with self._telling:
-            known = self._answered(command.command_id)
+            known = self.answers.of(command.command_id)
             if known is not None:
                 return known
-            answer = obey(self, command, via)
-            self._remember(command, answer)
+            answer = None if command.verb == "resume" else obey(self, command, via)
+            if answer is not None:
+                self.answers.keep(command, answer)
+        if answer is None:  # it waits, and nobody else may wait for it
+            answer = resume(self, command, via)
+            self.answers.keep(command, answer)
         logger.warning("%s by %s: %s", command.verb, command.issued_by, answer.text)
         if not answer.accepted and via in ("operator", "risk"):  # who gave it sees the log alone
             text = f"{command.verb} {command.command_id} refused: {answer.text}"
@@ -229,6 +230,7 @@ class Guard:
         lock: str = "manual",
         until_ms: int | None = None,
         command_id: str = "",
+        breach_id: str = "",
     ) -> Latch:
         """No new trades from now on; returns the latch that holds."""
         ends: Literal["until_reset", "manual"] = (
@@ -241,31 +243,42 @@ class Guard:
             by=by,
             since_ms=self.now_ms(),
             command_id=command_id,
+            breach_id=breach_id,
             lock=ends,
             until_ms=until_ms if ends == "until_reset" else None,
         )
-        try:
-            return self.latching.set(fresh)
-        except LogError as error:  # it holds in memory; closing must not wait for a disk
-            self.voice.alert("critical", "guard", f"the latch is not on disk: {error}")
-            return fresh
+        with self._telling:
+            self.latched_so_often += 1
+            try:
+                return self.latching.set(fresh)
+            except LogError as error:  # it holds in memory; closing must not wait for a disk
+                self.voice.alert("critical", "guard", f"the latch is not on disk: {error}")
+                return fresh
 
     def block(self, block: Block) -> None:
         """No new trades while a cause lasts."""
-        if self.blocks.set(block) and _lasts(block.cause):
+        if self.blocks.set(block) and lasts(block.cause):
             self._keep_blocks()
 
-    def unblock_all(self) -> None:
-        """A human resumes: what commands and limits blocked is free."""
-        for block in self.blocks.all():
-            if _lasts(block.cause):
-                self.blocks.end(block.cause)
-        self._keep_blocks()
+    @contextmanager
+    def freeing(self, since: int) -> Iterator[None]:
+        """Around the end of the latch, alone: what commands and limits blocked is free, limits
+        act anew, nothing is kept closed. `since`: `latched_so_often` when the resume began.
+        Raises StillLatched when something latched or began to close since."""
+        with self._telling:
+            if self.latched_so_often != since or self.jobs.running is not None:
+                raise StillLatched("a halt or flatten came meanwhile: look at it, resume again")
+            yield
+            for block in self.blocks.all():
+                if lasts(block.cause):
+                    self.blocks.end(block.cause)
+            self._keep_blocks()
+            self.free()
 
     def unblock(self, cause: str) -> bool:
         """A cause is over; True when it held."""
         ended = self.blocks.end(cause)
-        if ended and _lasts(cause):
+        if ended and lasts(cause):
             self._keep_blocks()
         return ended
 
@@ -279,9 +292,12 @@ class Guard:
         reason = (
             f"{verdict.limit}: {verdict.key} {verdict.value:.2f}, limit {verdict.threshold:.2f}"
         )
+        breach_id = f"guard/{self.login}/{verdict.limit}/{since_ms}"
         if verdict.action == "flatten":  # first of all the gate
-            self.latch(reason, "guard", lock=verdict.lock, until_ms=verdict.locked_until_ms)
-            self.jobs.add(Job(self.watch.scope_of(verdict), reason, "guard", since_ms))
+            self._latch_and_close(
+                Job(self.watch.scope_of(verdict), reason, "guard", since_ms),
+                lock=verdict.lock, until_ms=verdict.locked_until_ms, breach_id=breach_id,
+            )  # fmt: skip
         elif verdict.action != "alert":
             cause = f"{OF_LIMIT}{verdict.limit}:{verdict.key.partition(':')[2]}".rstrip(":")
             self.block(Block(cause, reason, "guard", verdict.locked_until_ms))
@@ -292,23 +308,28 @@ class Guard:
             scope = self.watch.scope_of(verdict)
             self.jobs.add(Job(scope, reason, "guard", since_ms, command.command_id, command))
         self.voice.tell(
-            LimitBreach(
-                event_time_ms=self.now_ms(),
-                login=self.login,
-                limit=verdict.limit,
-                level="act",
-                action=verdict.action.value,
-                figures=dict(verdict.figures),
-                threshold=verdict.threshold,
-                value=verdict.value,
-                lock=verdict.lock.value,
-                locked_until_ms=verdict.locked_until_ms,
-                delay_ms=delay_ms,
-                detail="hard limit, seen by the guard itself",
-            )
-        )
+            breach_of(verdict, login=self.login, now_ms=self.now_ms(), delay_ms=delay_ms,
+                      breach_id=breach_id)
+        )  # fmt: skip
         self.voice.alert("critical", "limit_breach", reason, about=verdict.limit)
         self.say_state()
+
+    def close_ahead(self, window: str, reason: str, until_ms: int, symbol: str = "") -> None:
+        """A window demands that nothing is open when it begins. Of a symbol it alone is stopped,
+        until the window ends; else the account is latched until then."""
+        since_ms = self.wall_ms()
+        job = Job(f"symbol={symbol}" if symbol else "account", reason, "guard", since_ms)
+        if symbol:
+            self.block(Block(f"{OF_AHEAD}{window}/{symbol}", reason, "guard", until_ms, symbol))
+            self.jobs.add(job)
+        else:
+            self._latch_and_close(job, lock="until_reset", until_ms=until_ms)
+        self.voice.alert("warning", "window", f"closing ahead of {reason}: {job.scope}")
+        self.say_state()
+
+    def currencies(self, symbol: str) -> tuple[str, ...] | None:
+        """Of a symbol; None: not known yet."""
+        return self.watch.symbols.currencies(symbol)
 
     def dead_man_tripped(self, reason: str, *, flatten: bool) -> None:
         """Somebody who should be heard of is silent."""
@@ -316,8 +337,14 @@ class Guard:
         self.block(Block("dead_man", f"dead-man switch: {reason.partition(' for ')[0]}", "guard"))
         self.voice.alert("critical", "dead_man", f"dead-man switch: {reason.partition(' for ')[0]}")
         if flatten and first:
-            self.latch(f"dead-man switch: {reason}", "guard")
-            self.jobs.add(Job("account", f"dead-man switch: {reason}", "guard", self.wall_ms()))
+            job = Job("account", f"dead-man switch: {reason}", "guard", self.wall_ms())
+            self._latch_and_close(job)
+
+    def _latch_and_close(self, job: Job, **latch: Any) -> None:
+        """By the guard itself; no resume comes in between."""
+        with self._telling:
+            held = self.latch(job.reason, job.by, **latch)
+            self.jobs.add(job._replace(latch_id=held.latch_id))
 
     def _keeps_closed(self) -> bool:
         """Whether something that was closed must stay so: all of it, or symbols."""
@@ -326,7 +353,7 @@ class Guard:
     def _end_what_is_due(self) -> None:
         now_ms = self.now_ms()
         due = self.blocks.end_due(now_ms)
-        if any(_lasts(block.cause) for block in due):
+        if any(lasts(block.cause) for block in due):
             self._keep_blocks()
         if any(block.symbol for block in due) and not self._keeps_closed():
             self.jobs.forget()
@@ -358,31 +385,9 @@ class Guard:
             cure=f"look at the terminal, {CALL_THE_DESK}",
         )  # fmt: skip
 
-    def _answered(self, command_id: str) -> Answer | None:
-        """What was answered before, if anything."""
-        try:
-            known = self.journal.command(command_id) or self._unwritten.get(command_id)
-        except LogError as error:  # a disk that fails must not keep a halt from holding
-            self.voice.alert("critical", "guard", str(error))
-            known = self._unwritten.get(command_id)
-        return None if known is None else Answer(*known, repeated=True)
-
-    def _remember(self, command: Command, answer: Answer) -> None:
-        try:
-            self.journal.take_command(
-                command.command_id,
-                verb=command.verb,
-                by=command.issued_by,
-                accepted=answer.accepted,
-                text=answer.text,
-            )
-        except LogError as error:
-            self._unwritten[command.command_id] = (answer.accepted, answer.text)
-            self.voice.alert("critical", "guard", f"a command is not written down: {error}")
-
     def _keep_blocks(self) -> None:
         try:
-            self.journal.set_facts({BLOCKS_FACT: self.blocks.lasting(_lasts) or None})
+            self.journal.set_facts({BLOCKS_FACT: self.blocks.lasting() or None})
         except LogError as error:
             self.voice.alert("critical", "guard", str(error))
 
@@ -392,8 +397,3 @@ def _shape(state: GuardState) -> tuple[Any, ...]:
     silent = state.log_silent_s is not None
     return (state.state, state.latched, state.latch_id, state.reason, state.blocked_until_ms,
             state.positions, silent)  # fmt: skip
-
-
-def _lasts(cause: str) -> bool:
-    """Whether blocks of this cause outlive the process."""
-    return cause in LASTING or cause.startswith((OF_RISK, OF_LIMIT))

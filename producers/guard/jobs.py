@@ -31,12 +31,18 @@ class Job(NamedTuple):
     """What set it off (UTC)."""
     command_id: str = ""
     reduce: Command | None = None
+    latch_id: str = ""
+    """The latch that was set with it."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it closes everything."""
+        return self.scope == "account" and self.reduce is None
 
     def covers(self, other: Job) -> bool:
         """Whether the other one would find nothing left to do. What an earlier process left
         (`scope` empty: the journal knows) covers nothing: it may be about one symbol."""
-        same = self.scope == other.scope or self.scope == "account"
-        return same and self.reduce is None
+        return self.whole or (self.scope == other.scope and self.reduce is None)
 
 
 GOING_ON = Job("", "going on with a flatten that was cut off", "guard", 0)
@@ -56,6 +62,11 @@ class Closer(Protocol):
 
     def settled(self) -> bool:
         """Whether an earlier process brought it to its end, so that it is only looked after."""
+        ...
+
+    def make_way(self) -> None:
+        """Let what runs end at its next request, for the `close` of the whole account that
+        follows and takes it over. From any thread."""
         ...
 
     def tend(self) -> FlattenEnded | None:
@@ -107,7 +118,8 @@ class Jobs:
             return running or (self._waiting[0] if self._waiting else None)
 
     def add(self, job: Job) -> bool:
-        """Queue a job; False when another one does the same already."""
+        """Queue a job; False when another one does the same already. One of the whole account
+        waits for no part of it."""
         with self._changed:
             before = [*([self._running] if self._running else []), *self._waiting]
             if any(one.covers(job) for one in before):
@@ -116,6 +128,9 @@ class Jobs:
             if len(self._waiting) >= JOBS_WAITING_MAX:
                 return False
             self._waiting.append(job)
+            # Under the lock: what is told to make way must be what runs, not the job itself.
+            if job.whole and self._running is not None:
+                self._closer.make_way()
             self._changed.notify_all()
             return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
 from events.guarding import LatchChanged
@@ -81,14 +82,29 @@ class Latching:
             self._missing_in_log = self._current != mine
             return None
 
-    def clear(self, store: LatchStore | None, *, by: str, command_id: str = "") -> Latch | None:
+    def clear(
+        self,
+        store: LatchStore | None,
+        *,
+        by: str,
+        command_id: str = "",
+        last: AbstractContextManager[None] | None = None,
+    ) -> Latch | None:
         """End the latch in both copies; returns the one that was set. `store` None: there is no
-        log to hold a copy. Raises StillLatched."""
+        log to hold a copy. `last` is entered when the log's copy is gone, around the end of this
+        one; raising StillLatched there keeps it. Raises StillLatched."""
         with self._copying:
             held = self._current
             if store is not None:
                 self._clear_in(store, held)
-            return None if held is None else self._clear_here(held, by=by, command_id=command_id)
+            try:
+                with last or nullcontext():
+                    if held is None:
+                        return None
+                    return self._clear_here(held, by=by, command_id=command_id)
+            except StillLatched:
+                self._missing_in_log = self._current is not None
+                raise
 
     def _clear_in(self, store: LatchStore, held: Latch | None) -> None:
         try:
@@ -105,16 +121,13 @@ class Latching:
         told = self._changed(held, latched=False, by=by, command_id=command_id)
         with self._lock:
             if self._current != held:
-                self._missing_in_log = True
                 raise StillLatched("another latch was set meanwhile: look at it, resume again")
             try:
                 cleared = self._journal.clear(self._login, held.latch_id, events=[told])
             except LogError as error:
-                self._missing_in_log = True
                 raise StillLatched(f"the guard's own file keeps the latch: {error}") from error
             if not cleared:  # by another process on the same file
                 self._current = self._journal.read(self._login)
-                self._missing_in_log = True
                 raise StillLatched("another latch was set meanwhile in the guard's own file")
             self._current = None
             return held
@@ -133,4 +146,5 @@ class Latching:
             command_id=command_id or latch.command_id,
             lock=latch.lock,
             until_ms=latch.until_ms,
+            breach_id=latch.breach_id,
         )

@@ -223,7 +223,7 @@ def test_blocks_that_last_are_restored() -> None:
     blocks, again = Blocks(), Blocks()
     blocks.set(Block("command", "news", "me", 9))
     blocks.set(Block("blind", "b", "guard"))
-    again.restore([*blocks.lasting(lambda cause: cause == "command")])
+    again.restore([*blocks.lasting()])
     assert again.all() == (Block("command", "news", "me", 9),)
     broken = Blocks()
     broken.restore([{}])
@@ -353,6 +353,9 @@ class Hands:
 
     def stop(self) -> None:
         """Nothing runs long here."""
+
+    def make_way(self) -> None:
+        self.done.append("make way")
 
 
 def test_jobs_go_on_where_a_process_died_and_survive_failures() -> None:

@@ -64,7 +64,8 @@ class Scripted:
             return None
         return tuple(
             SimpleNamespace(
-                identifier=n, symbol="EURUSD", volume=1.0, type=0, magic=0, profit=0.0, swap=0.0,
+                ticket=n, identifier=n, symbol="EURUSD", volume=1.0, type=0, magic=0, profit=0.0,
+                swap=0.0, price_open=1.1, price_current=1.1, time_msc=1,
                 sl=0.0,
             )
             for n in range(seen.positions)

@@ -22,7 +22,7 @@ from producers.guard.jobs import GOING_ON, LOOKING_AFTER, Job, Jobs
 from producers.guard.journal import Journal, open_journal
 from producers.guard.latching import Latching, StillLatched
 from producers.guard.watch.blocks import BLOCKS_MAX, MORE, Block, Blocks
-from producers.guard.watch.watch import ends
+from producers.guard.watch.looking import ends
 from producers.guard.ways.asking import GuardLine
 from producers.guard.ways.following import LogFollower
 from producers.guard.ways.socket_server import CONNECTIONS_MAX, GuardSocket
@@ -152,7 +152,7 @@ def test_a_block_about_a_symbol_is_about_it_alone_and_survives_as_such() -> None
     again = Blocks()
     blocks = Blocks()
     blocks.set(gold)
-    again.restore([*blocks.lasting(lambda _: True)])
+    again.restore([*blocks.lasting()])
     assert again.all() == (gold,)
 
 

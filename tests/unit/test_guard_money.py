@@ -12,7 +12,7 @@ from consumers.risk.figures import realised
 from events.rules import Reading, References, Rules, advance
 from events.trading import OPERATION_TYPES
 from producers.guard.watch.blocks import Block
-from producers.guard.watch.minding import mind_references, mind_windows
+from producers.guard.watch.minding import Windows, mind_references
 from producers.guard.watch.money import balance_at_reset, operations_since
 from producers.terminals.interface import Reply
 from tests.unit.risk_desk import deal as told_deal
@@ -104,7 +104,14 @@ class Owner:
     def __init__(self) -> None:
         self.blocks: dict[str, Block] = {}
         self.said: list[str] = []
+        self.closed: list[tuple[str, str]] = []
         self.voice = self
+
+    def close_ahead(self, window: str, reason: str, until_ms: int, symbol: str = "") -> None:
+        self.closed.append((window, symbol))
+
+    def currencies(self, symbol: str) -> tuple[str, ...] | None:
+        return None if symbol == "UNSEEN" else (symbol[:3], symbol[3:])
 
     def block(self, block: Block) -> None:
         self.blocks[block.cause] = block
@@ -151,11 +158,61 @@ def test_the_guard_blocks_by_itself_while_a_hard_limit_rests_on_the_unknown(owne
 def test_the_guard_blocks_by_itself_in_a_window(owner: Owner) -> None:
     news = {"name": "news", "times": [{"at_ms": NOW_MS, "name": "NFP"}], "before_minutes": 2,
             "after_minutes": 3, "block": True}  # fmt: skip
-    held = rules(windows=[news])
-    mind_windows(cast(Any, owner), held, NOW_MS - 121_000)
+    held, windows = rules(windows=[news]), Windows()
+    windows.mind(cast(Any, owner), held, None, NOW_MS - 121_000)
     assert not owner.blocks
-    mind_windows(cast(Any, owner), held, NOW_MS - 120_000)
-    assert owner.blocks["window"].reason == "news NFP"
-    assert owner.blocks["window"].until_ms == NOW_MS + 180_000
-    mind_windows(cast(Any, owner), held, NOW_MS + 180_000)
+    windows.mind(cast(Any, owner), held, None, NOW_MS - 120_000)
+    assert owner.blocks["window:news"].reason == "news NFP"
+    assert owner.blocks["window:news"].until_ms == NOW_MS + 180_000
+    assert owner.blocks["window:news"].whole
+    windows.mind(cast(Any, owner), held, None, NOW_MS + 180_000)
     assert not owner.blocks
+
+
+def test_a_window_about_some_symbols_or_currencies_blocks_these_alone(owner: Owner) -> None:
+    gold = {"name": "gold", "times": [{"at_ms": NOW_MS}], "after_minutes": 5, "block": True,
+            "symbols": ["XAUUSD"]}  # fmt: skip
+    news = {"name": "news", "after_minutes": 5, "block": True, "times": [
+        {"at_ms": NOW_MS, "name": "NFP", "concerns": ["USD"]},
+        {"at_ms": NOW_MS + 60_000, "name": "rate", "concerns": ["GBP"]},
+    ]}  # fmt: skip
+    held, windows = rules(windows=[gold, news]), Windows()
+    windows.mind(cast(Any, owner), held, None, NOW_MS)
+    one, two = owner.blocks["window:gold"], owner.blocks["window:news"]
+    assert (one.only, two.only) == (("XAUUSD",), ("USD",))
+    assert one.about("XAUUSD")
+    assert not one.about("EURUSD")
+    assert two.about("EURUSD", owner.currencies)
+    assert not two.about("EURGBP", owner.currencies)
+    assert two.about("UNSEEN", owner.currencies), "nobody knows its currencies yet"
+    assert two.about(None)
+    windows.mind(cast(Any, owner), held, None, NOW_MS + 60_000)
+    assert owner.blocks["window:news"].concerns == ("GBP", "USD"), "two at once"
+    assert owner.blocks["window:news"].about("EURGBP", owner.currencies)
+    windows.mind(cast(Any, owner), held, None, NOW_MS + 400_000)
+    assert not owner.blocks
+
+
+def test_the_guard_closes_ahead_of_a_window_once_and_again_when_a_human_resumed(
+    owner: Owner,
+) -> None:
+    news = {"name": "news", "times": [{"at_ms": NOW_MS, "concerns": ["USD"]}],
+            "flatten_before_minutes": 5, "after_minutes": 5}  # fmt: skip
+    friday = {"name": "close", "times": [{"at_ms": NOW_MS}], "flatten_before_minutes": 2,
+              "after_minutes": 5}  # fmt: skip
+    held, windows = rules(windows=[news, friday]), Windows()
+    book = {"EURUSD", "EURGBP", "UNSEEN"}
+    windows.mind(cast(Any, owner), held, book, NOW_MS - 301_000)
+    assert owner.closed == []
+    for _ in range(3):
+        windows.mind(cast(Any, owner), held, book, NOW_MS - 300_000)
+    assert owner.closed == [("news", "EURUSD")], "what is open and concerned, once"
+    windows.mind(cast(Any, owner), held, (), NOW_MS - 120_000)
+    assert owner.closed == [("news", "EURUSD")], "nothing is open"
+    windows.mind(cast(Any, owner), held, None, NOW_MS - 119_000)
+    assert owner.closed[1:] == [("close", "")], "what nobody knows may be open"
+    windows.forget()
+    windows.mind(cast(Any, owner), held, book, NOW_MS - 118_000)
+    assert owner.closed[2:] == [("news", "EURUSD"), ("close", "")]
+    windows.mind(cast(Any, owner), held, book, NOW_MS + 1)
+    assert len(owner.closed) == 4, "it has begun: nothing is closed in it"

@@ -108,6 +108,7 @@ def flatten(
 @common_options
 @click.option("--account", metavar="NUMBER", help="The account number, in place of typing it.")
 @click.option("--stop-flatten", is_flag=True, help="Stop a flatten that still runs.")
+@click.option("--despite", is_flag=True, help="Although a limit is still reached: it acts again.")
 @click.pass_context
 def resume(
     ctx: click.Context,
@@ -117,11 +118,13 @@ def resume(
     as_json: bool,
     account: str | None,
     stop_flatten: bool,
+    despite: bool,
 ) -> None:
     """End a halt: a human's act, confirmed by typing the account's number.
 
-    Both copies of the latch are cleared, or it fails and says which one remains. A limit that is
-    still broken latches again at once.
+    Both copies of the latch are cleared, or it fails and says which one remains. While a limit
+    that closes everything is still reached it is refused, and says which one, where it stands and
+    until when; with --despite it latches again at the next look.
 
     \b
     bridgectl resume
@@ -134,7 +137,7 @@ def resume(
         account = click.prompt(f"Type the account number of {terminal.name} to allow trades again")
     command = _command(
         "resume", terminal, reason=reason or "resume", typed_login=str(account).strip(),
-        stop_flatten=stop_flatten,
+        stop_flatten=stop_flatten, despite=despite,
     )  # fmt: skip
     _carry_out(ctx, settings, terminal, command, direct=direct, as_json=as_json)
 

@@ -15,7 +15,7 @@ from events.latch import Latch
 from events.log import LogError
 from events.settings import Settings, TerminalSettings
 from producers.guard.assembly import GUARDED, keeper_of, log_opener
-from producers.guard.desk.sending import NobodyHeard, Outcome, Tell, watch_flatten
+from producers.guard.desk.sending import NobodyHeard, Outcome, Tell, awaited, watch_flatten
 from producers.guard.journal import Journal
 from producers.guard.keeper import GuardHeld, GuardKeeper
 from producers.guard.options import guard_folder
@@ -66,7 +66,9 @@ def send_directly(
         tell(answer.text)
         ended = None
         if command.verb == "flatten" and answer.accepted:
-            ended = watch_flatten(keeper.hear, row, wait_s=wait_s, tell=tell)
+            ended = watch_flatten(
+                keeper.hear, row, wait_s=wait_s, tell=tell, of=awaited(command, answer)
+            )
         _copy_latch(settings, terminal, keeper, tell)
         return Outcome(
             command, terminal.name, "direct", answer.accepted, answer.text, guard.state(), ended
@@ -98,7 +100,9 @@ def _send_to_far(
             tell(answer.text)
             ended = None
             if command.verb == "flatten" and answer.accepted:
-                ended = watch_flatten(far.hear, row, wait_s=wait_s, tell=tell)
+                ended = watch_flatten(
+                    far.hear, row, wait_s=wait_s, tell=tell, of=awaited(command, answer)
+                )
             return Outcome(
                 command, terminal.name, "direct", answer.accepted, answer.text, far.state(), ended
             )

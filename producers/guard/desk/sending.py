@@ -14,6 +14,7 @@ from events.log import LogError
 from events.origin import refuse_unless_live
 from events.settings import Settings, TerminalSettings
 from producers.guard.assembly import log_opener
+from producers.guard.commands import CLOSING_ALREADY, Answer
 from producers.guard.options import guard_folder
 from producers.guard.ways.asking import GuardLine, NoGuard
 from producers.guard.ways.posting import PostedCommand
@@ -104,15 +105,26 @@ def _by_socket(
     tell(f"by the guard's socket: {answer.text}")
     ended = None
     if command.verb == "flatten" and answer.accepted:
-        ended = watch_flatten(line.hear, row, wait_s=wait_s, tell=tell)
+        ended = watch_flatten(line.hear, row, wait_s=wait_s, tell=tell, of=awaited(command, answer))
     state, _ = line.state()
     return Outcome(command, terminal.name, "socket", answer.accepted, answer.text, state, ended)
 
 
+def awaited(command: Command, answer: Answer) -> str:
+    """Whose flatten ends what was asked for; empty: whichever is under way already."""
+    return "" if CLOSING_ALREADY in answer.text else command.command_id
+
+
+def ends_it(ended: FlattenEnded, of: str) -> bool:
+    """Whether a flatten is the one of a command, or took it over. An older guard does not tell."""
+    return not of or not ended.command_id or of in (ended.command_id, *ended.took_over)
+
+
 def watch_flatten(
-    hear: Callable[[int], list[Any]], after_row: int, *, wait_s: float, tell: Tell
+    hear: Callable[[int], list[Any]], after_row: int, *, wait_s: float, tell: Tell, of: str
 ) -> FlattenEnded | None:
-    """Show what a guard tells until a flatten ends; None when it did not in time."""
+    """Show what a guard tells until the flatten of a command ends; None when it did not in
+    time."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         rows = hear(after_row)
@@ -124,7 +136,7 @@ def watch_flatten(
                 continue
             if text := line_of(event):
                 tell(text)
-            if isinstance(event, FlattenEnded):
+            if isinstance(event, FlattenEnded) and ends_it(event, of):
                 return event
         if not rows:
             time.sleep(LOOK_S)
@@ -148,17 +160,18 @@ def _by_log(
                 "obeyed" if obeyed else f"no guard showed within {LOG_ANSWER_S:g} s that it obeyed"
             )
             return Outcome(command, terminal.name, "log", obeyed or None, text)
-        ended = _flatten_of(posted.events(wait_s), tell)
+        ended = _flatten_of(posted.events(wait_s), tell, of=command.command_id)
         text = f"{ended.state}" if ended else "no flatten ended in time: is a guard running?"
         return Outcome(command, terminal.name, "log", bool(ended) or None, text, None, ended)
     finally:
         log.close()
 
 
-def _flatten_of(events: Iterator[AnyEvent], tell: Tell) -> FlattenEnded | None:
+def _flatten_of(events: Iterator[AnyEvent], tell: Tell, *, of: str) -> FlattenEnded | None:
+    """By the log nobody answers: one of the whole account may have done it in its place."""
     for event in events:
         if text := line_of(event):
             tell(text)
-        if isinstance(event, FlattenEnded):
+        if isinstance(event, FlattenEnded) and (event.scope == "account" or ends_it(event, of)):
             return event
     return None

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from producers.guard.flatten.account import Held, Look, Scope
+from producers.guard.flatten.course.run import BLIND_WAITS_S, Run
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.items import held_of_item, item_of
-from producers.guard.flatten.run import BLIND_WAITS_S, Run
 
 Choice = Literal["largest_loss", "largest_exposure", "newest", "oldest", "all"]
 PASSES_MAX = 10_000
@@ -72,16 +72,19 @@ def reduce_positions(
     *,
     sleep: Callable[[float], Any],
     stopping: Callable[[], bool],
-) -> ReductionEnded:
-    """Send, settle and look until every position is as small as asked, or nothing moves."""
+) -> ReductionEnded | None:
+    """Send, settle and look until every position is as small as asked, or nothing moves. None
+    when it was stopped before."""
     wanted = {one.ticket: one.volume_lots for one in reductions}
     rounds, clock = run.rounds, run.clock
     begun = progress_s = clock()
     seen = False
     for number in range(PASSES_MAX):
+        if stopping():
+            return None
         look = run.calls.look()
         if look.blind:
-            if stopping() or clock() >= begun + run.options.blind_s:
+            if clock() >= begun + run.options.blind_s:
                 break
             sleep(BLIND_WAITS_S[min(number, len(BLIND_WAITS_S) - 1)])
             continue
@@ -91,7 +94,7 @@ def reduce_positions(
         if rounds.settle(look):
             progress_s = clock()
         left = [item for item in rounds.items.values() if not item.done]
-        if not left or stopping() or clock() >= progress_s + run.options.patience_s:
+        if not left or clock() >= progress_s + run.options.patience_s:
             break
         if not rounds.send(look, run.cause.scope):
             sleep(PASS_S)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from producers.guard.flatten.account import AccountCalls, Key, Look, Scope, known
+from producers.guard.flatten.course.telling import Teller
 from producers.guard.flatten.decisions import (
     SLOW_S,
     Act,
@@ -33,7 +34,6 @@ from producers.guard.flatten.items import (
 )
 from producers.guard.flatten.planning import Close, Plan, plan_round
 from producers.guard.flatten.requests import Answer, Kind, Quotes, Ready, RequestDesk, answer_of
-from producers.guard.flatten.telling import Teller
 from producers.guard.journal import IntentJournal
 from producers.terminals import constants as mt5
 

@@ -7,9 +7,23 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 BLOCKS_MAX = 32
-
-
 MORE = "more"
+OF_RISK = "risk:"
+"""Begins the causes of blocks that group risk asked for."""
+OF_LIMIT = "limit:"
+"""Begins those of the guard's own limits."""
+OF_AHEAD = "ahead:"
+"""Begins those of symbols that the guard closed ahead of a window."""
+LASTING = frozenset({"command", "stale", "limit", MORE, "risk_halted"})
+
+
+def lasts(cause: str) -> bool:
+    """Whether blocks of this cause outlive the process; the others are found again by looking."""
+    return cause in LASTING or cause.startswith((OF_RISK, OF_LIMIT, OF_AHEAD))
+
+
+Currencies = Callable[[str], tuple[str, ...] | None]
+"""The currencies of a symbol; None: not known yet."""
 
 
 class Block(NamedTuple):
@@ -21,17 +35,38 @@ class Block(NamedTuple):
     until_ms: int | None = None
     symbol: str = ""
     """About this one alone; what was closed of it is kept closed. Empty: about all."""
+    symbols: tuple[str, ...] = ()
+    """About these alone; empty: about all."""
+    concerns: tuple[str, ...] = ()
+    """About what of them has to do with these currencies, or is one of these; empty: all."""
 
-    def about(self, symbol: object) -> bool:
-        """Whether an order of a symbol may be stopped by it; of an unknown one by any."""
-        return not self.symbol or not symbol or self.symbol == symbol
+    @property
+    def whole(self) -> bool:
+        """Whether it is about the whole account."""
+        return not (self.symbol or self.symbols or self.concerns)
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """Symbols and currencies it is about; empty: all."""
+        return (self.symbol,) if self.symbol else self.concerns or self.symbols
+
+    def about(self, symbol: object, currencies: Currencies = lambda _: None) -> bool:
+        """Whether an order of a symbol is stopped by it; one of an unknown symbol may be, and so
+        may one whose `currencies` nobody knows (None)."""
+        if self.whole or not symbol:
+            return True
+        if self.symbol or (self.symbols and symbol not in self.symbols):
+            return self.symbol == symbol
+        if not self.concerns or symbol in self.concerns:
+            return True
+        known = currencies(str(symbol))
+        return known is None or bool(set(known) & set(self.concerns))
 
 
 class Blocks:
     """The causes that hold now. Thread-safe.
 
-    Those that a command set are kept in the journal by their owner (`lasting`); the others are
-    found again by looking.
+    Those that last are kept in the journal by their owner (`lasting`).
     """
 
     def __init__(self) -> None:
@@ -74,16 +109,18 @@ class Blocks:
             return due
 
     def all(self) -> tuple[Block, ...]:
-        """Every cause, the one that holds longest first."""
+        """Every cause: those of the whole account first, the one that holds longest before."""
         with self._lock:
             return tuple(
                 sorted(
                     self._blocks.values(),
-                    key=lambda block: (block.until_ms is not None, -(block.until_ms or 0)),
+                    key=lambda block: (
+                        not block.whole, block.until_ms is not None, -(block.until_ms or 0),
+                    ),
                 )
-            )
+            )  # fmt: skip
 
-    def lasting(self, lasts: Callable[[str], bool]) -> list[dict[str, Any]]:
+    def lasting(self) -> list[dict[str, Any]]:
         """The blocks of causes that last as JSON values."""
         return [block._asdict() for block in self.all() if lasts(block.cause)]
 
@@ -97,6 +134,8 @@ class Blocks:
                     str(row.get("by", "")),
                     row.get("until_ms"),
                     str(row.get("symbol", "")),
+                    tuple(map(str, row.get("symbols", ()))),
+                    tuple(map(str, row.get("concerns", ()))),
                 )
             )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
 
 from producers.terminals.interface import Priority, Reply, TerminalClient, TerminalLost
+
+LOTS_EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,19 @@ class Look:
     @property
     def login(self) -> int | None:
         return None if self.account is None else int(self.account.login)
+
+
+def ends(request: Mapping[str, Any], position: Any) -> bool:
+    """Whether a deal of this symbol, side and volume can do nothing but close the position."""
+    try:
+        lots = float(request.get("volume") or 0.0)
+    except (TypeError, ValueError):
+        return False
+    return bool(
+        request.get("symbol") == position.symbol
+        and request.get("type") == 1 - position.type
+        and 0.0 < lots <= position.volume + LOTS_EPSILON
+    )
 
 
 def look_at(

@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from events.decisions import ReferenceSet
 from events.guarding import GuardState
 from events.latch import Latch
-from events.rules import Reading, Rules, Verdict
-from producers.guard.voice import Voice
+from events.rules import Reading, Rules, Verdict, judge
 from producers.guard.watch.blocks import Block
 from producers.guard.watch.costs import ClosingCosts
 from producers.guard.watch.dead_man import DeadMan
 from producers.guard.watch.figures import figures_of
 from producers.guard.watch.hard_limits import HardLimits
-from producers.guard.watch.looking import Look, look_at
-from producers.guard.watch.minding import mind_references, mind_windows
+from producers.guard.watch.looking import Look, ends, look_at
+from producers.guard.watch.minding import Owner, Windows, mind_references
 from producers.guard.watch.money import balance_at_reset, operations_since
 from producers.guard.watch.seen import LatelySeen
+from producers.guard.watch.symbols import SymbolFacts
 from producers.terminals import constants as mt5
 from producers.terminals.interface import Priority, TerminalClient
 
@@ -31,34 +31,13 @@ REREADS_MAX = 3
 CLOSING_PAUSE_S = 1.0
 BLIND_S = 3.0
 DEALS_EVERY_S = 15.0
-LOTS_EPSILON = 1e-9
 SILENT_S = 3.0
 """The log is called silent after so long."""
+ONLY_MAX = 64
 
 
-def ends(request: Mapping[str, Any], position: Any) -> bool:
-    """Whether a deal of this symbol, side and volume can do nothing but close the position."""
-    try:
-        lots = float(request.get("volume") or 0.0)
-    except (TypeError, ValueError):
-        return False
-    return bool(
-        request.get("symbol") == position.symbol
-        and request.get("type") == 1 - position.type
-        and 0.0 < lots <= position.volume + LOTS_EPSILON
-    )
-
-
-class Owner(Protocol):
-    """Who is told of what the watch concludes: the guard."""
-
-    def breached(self, verdict: Verdict, *, since_ms: int, delay_ms: int) -> None: ...
-    def block(self, block: Block) -> None: ...
-    def unblock(self, cause: str) -> bool: ...
-    def dead_man_tripped(self, reason: str, *, flatten: bool) -> None: ...
-
-    @property
-    def voice(self) -> Voice: ...
+def _only(blocks: Sequence[Block]) -> tuple[str, ...]:
+    return tuple(sorted({name for block in blocks for name in block.only}))[:ONLY_MAX]
 
 
 class Watch:
@@ -90,7 +69,10 @@ class Watch:
         self._known_at = self._started_at = now
         self._last = Look(None, None, None, False, 0)
         """The newest look that was sound."""
-        self.lately = LatelySeen()
+        self.lately, self.windows = LatelySeen(), Windows()
+        self.symbols = SymbolFacts(client)
+        self._figures: dict[str, float | None] = {}
+        """Of the newest sound look."""
         self._trouble = "no look yet"
         self._wrong_account = False
         self._balance: float | None = None
@@ -129,11 +111,19 @@ class Watch:
         self._mind_blindness()
         self._mind_silence()
         mind_references(self.owner, self.hard.alone(), self.hard.references, self.terminal)
-        mind_windows(self.owner, self.rules, look.utc_ms or int(self._wall() * 1000))
+        self._mind_windows(look.utc_ms or int(self._wall() * 1000))
         at_stake = latched or not self._flat
         self.pause_s = self._poll_s if at_stake else self._idle_s
         if closing:
             self.pause_s = CLOSING_PAUSE_S
+
+    def _mind_windows(self, now_ms: int) -> None:
+        """Needs the symbols' currencies where a calendar names some."""
+        last = self._last
+        known = last.positions is not None and last.orders is not None
+        held = {row.symbol for row in (*(last.positions or ()), *(last.orders or ()))}
+        self.windows.mind(self.owner, self.rules, held if known else None, now_ms)
+        self.symbols.learn()
 
     @property
     def _flat(self) -> bool:
@@ -171,10 +161,12 @@ class Watch:
             cost = self._costs.of(look.positions or (), self.rules.costs)
             reading = self._reading(look, cost)
             now, now_ms = self._monotonic(), look.utc_ms or int(self._wall() * 1000)
+            figures = figures_of(look, cost_of_closing=cost)
+            if reading.usable:
+                self._figures = figures
             if not judge:
                 self.hard.take(reading, now=now)
                 return
-            figures = figures_of(look, cost_of_closing=cost)
             found = self.hard.judge(reading, figures, now_ms=now_ms, now=now)
             if not latched and reading.usable:
                 self._acting &= found.reached
@@ -328,8 +320,8 @@ class Watch:
         blind = bool(self._trouble) and now - max(self._known_at, self._started_at) > BLIND_S
         state = "watching"
         for name, holds in (
-            ("blocked", bool(blocks)), ("halted", latch is not None), ("blind", blind),
-            ("flattening", closing),
+            ("blocked", any(block.whole for block in blocks)), ("halted", latch is not None),
+            ("blind", blind), ("flattening", closing),
         ):  # fmt: skip
             state = name if holds else state
         log_silent_s = self.dead_man.log_silent_s(now)
@@ -343,6 +335,7 @@ class Watch:
                 "reason": latch.reason if latch else held.reason if held else self._trouble,
                 "by": latch.by if latch else held.by if held else "",
                 "blocked_until_ms": held.until_ms if held else None,
+                "blocked_only": () if held is None or held.whole else _only(blocks),
                 "positions": None if blind or self._last.positions is None
                 else len(self._last.positions),
                 "equity": None if blind or self._last.account is None
@@ -375,7 +368,18 @@ class Watch:
         subject = verdict.key.partition(":")[2] or limit.symbol
         return f"symbol={subject}" if limit.scope == "symbol" and subject else "account"
 
+    def reached(self) -> tuple[Verdict, ...]:
+        """Limits by which everything would be closed again now, as far as the guard knows their
+        figures."""
+        known = self.hard.references
+        if known is None or not self._figures:
+            return ()
+        now_ms = self._last.utc_ms or int(self._wall() * 1000)
+        verdicts = judge(self.rules, known, self._figures, now_ms=now_ms)
+        return tuple(one for one in verdicts if one.level == "act" and one.action == "flatten")
+
     def forget_breaches(self) -> None:
         """A human resumed, or a lock ended: limits act anew."""
         self._acting.clear()
+        self.windows.forget()
         self.hard.forget()

@@ -29,6 +29,7 @@ from events.log import (
     Stream,
 )
 from events.operations import HandlerFailed, OperatorAnswered
+from events.origin import refuse_unless_live
 from producers.guard.commands import Via
 from producers.guard.guard import Guard
 from producers.guard.watch.blocks import Block
@@ -43,6 +44,8 @@ BACK_OFF_S = (0.2, 0.5, 1.0, 2.0)
 LOOK_BACK_MS = 60_000
 """A guard that never read a lane obeys what was posted to it this short ago."""
 LOOK_BACK_MAX = 100
+RESUME_WAIT_S = 30.0
+"""For the resume before, when two are posted at once."""
 PLACE_FACT = "place:"
 ANSWERED = ("handled", "dropped", "skipped")
 
@@ -135,6 +138,7 @@ class LogFollower:
         self._places: dict[Stream, EntryId] = {}
         self._synced_at = -SYNC_S
         self._stopping = Signal()
+        self._resuming: Thread | None = None
         self._thread = Thread(target=self._run, name="guard-log", daemon=True)
 
     def start(self) -> None:
@@ -144,8 +148,9 @@ class LogFollower:
     def stop(self) -> None:
         """Returns when the connection is closed."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in (self._thread, self._resuming):
+            if thread is not None and thread.is_alive():
+                thread.join()
 
     def _run(self) -> None:
         failures = 0
@@ -160,6 +165,7 @@ class LogFollower:
                 continue
             failures = 0
             try:
+                refuse_unless_live(log, self._namespace, who="a guard")
                 self._follow(log)
             except LogError as error:
                 logger.warning("the guard lost the log: %s", error)
@@ -217,7 +223,9 @@ class LogFollower:
         except (UnknownEvent, BadEvent) as error:
             logger.warning("not read: %s", error)
             return
-        if isinstance(event, Command):
+        if isinstance(event, Command) and event.verb == "resume":
+            self._resume(event, via)
+        elif isinstance(event, Command):
             self._followed.tell(event, via)
         elif isinstance(event, ReferenceSet) and via == "operator":
             self._followed.take_reference(event)
@@ -225,6 +233,21 @@ class LogFollower:
             self._followed.take_risk_halted(f"group {RISK} stands still: {event.error}"[:500])
         elif isinstance(event, OperatorAnswered) and _goes_on(event):
             self._followed.take_risk_halted("")
+
+    def _resume(self, command: Command, via: Via) -> None:
+        """It may wait for a flatten to stop: in a thread of its own, since what is posted behind
+        it must be obeyed at once."""
+        if self._resuming is not None and self._resuming.is_alive():
+            self._resuming.join(RESUME_WAIT_S)
+
+        def tell() -> None:
+            try:
+                self._followed.tell(command, via)
+            except LogError as error:
+                logger.error("a resume was lost, give it again: %s", error)
+
+        self._resuming = Thread(target=tell, name="guard-resume", daemon=True)
+        self._resuming.start()
 
 
 def _goes_on(answered: OperatorAnswered) -> bool:

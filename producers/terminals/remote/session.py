@@ -48,6 +48,8 @@ READ_ONLY_REFUSED = CALLS_TRADE | {
     "advance", "clear", "initialize", "inject", "login", "shutdown",
 }  # fmt: skip
 """What a read-only server does not do: it attaches to its terminal itself."""
+ASKERS = 3
+"""Threads that ask the guard for one connection."""
 GuardCall = Callable[[str, tuple[Any, ...]], Any]
 """Answers a call for the guard beside the server, in plain values. Raises ValueError, LogError."""
 
@@ -88,15 +90,16 @@ class Session:
         self._outbox.put(pack((int(Kind.READY), PROTOCOL_VERSION, facts)))
         writer = Thread(target=self._write, name=f"to {self.who}", daemon=True)
         writer.start()
-        asker = Thread(target=self._ask_guard, name=f"guard for {self.who}", daemon=True)
-        asker.start()
+        for _ in range(ASKERS):
+            Thread(target=self._ask_guard, name=f"guard for {self.who}", daemon=True).start()
         try:
             while (body := read_frame(self._duplex, bytes_max=REQUEST_BYTES_MAX)) is not None:
                 self._heard_at = time.monotonic()
                 self._take(unpack(body))
         finally:
             self.end("")
-            self._guard_calls.put(None)
+            for _ in range(ASKERS):
+                self._guard_calls.put(None)
             writer.join()
             self._cancel_open()
 
@@ -141,7 +144,8 @@ class Session:
         future.add_done_callback(lambda done: self._answer(call.id, done))
 
     def _ask_guard(self) -> None:
-        """The guard's thread of this connection: a resume may take a while, reading goes on."""
+        """One of the guard's threads of this connection: a resume may take a while, and neither
+        reading nor a flatten waits for it."""
         while (call := self._guard_calls.get()) is not None:
             assert self._guard is not None
             self._outbox.put(pack((int(Kind.STARTED), call.id)))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from events.alerts import Alert
 from events.guarding import FlattenStep
+from producers.guard.flatten.course.cause import Cause
 from producers.guard.flatten.requests import Answer, Ready
 from producers.guard.journal import IntentJournal
 
@@ -31,7 +32,7 @@ class Teller:
         *,
         login: int,
         terminal: str,
-        flatten_id: str,
+        cause: Cause,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
         on_page: Page | None = None,
@@ -39,7 +40,7 @@ class Teller:
         self._journal = journal
         self._login = login
         self._terminal = terminal
-        self._flatten_id = flatten_id
+        self._cause = cause
         self._clock = clock
         self._wall_ms = wall_ms
         self._on_page = on_page
@@ -98,7 +99,8 @@ class Teller:
         return FlattenStep.model_validate(
             {
                 "event_time_ms": self._wall_ms(), "login": self._login,
-                "terminal": self._terminal, "flatten_id": self._flatten_id,
+                "terminal": self._terminal, "flatten_id": self._cause.flatten_id,
+                "command_id": self._cause.command_id, "latch_id": self._cause.latch_id,
                 "number": self._number, **fields,
             }
         )  # fmt: skip

@@ -8,12 +8,14 @@ itself): a human must look.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from events.guarding import FlattenEnded
-from producers.guard.flatten.account import AccountCalls, Held, Key, Look, Scope, Working, known
+from producers.guard.flatten.account import AccountCalls, Held, Key, Look, Working, known
+from producers.guard.flatten.course.cause import Cause, FlattenOptions
+from producers.guard.flatten.course.telling import Teller
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.flatten.items import (
     DEALS_S,
@@ -24,7 +26,6 @@ from producers.guard.flatten.items import (
     sum_deals,
 )
 from producers.guard.flatten.rounds import Rounds
-from producers.guard.flatten.telling import Teller
 from producers.guard.journal import Intent, IntentJournal
 
 State = Literal["FLAT", "FLAT_EXCEPT", "UNKNOWN"]
@@ -37,40 +38,6 @@ PARKED_S = 6.0
 MINUTE_S = 60.0
 OUTCOMES_MAX = 2000
 """Outcomes that are reported one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlattenOptions:
-    """How a flatten behaves. Times in seconds."""
-
-    order_s: float = 10.0
-    """Deadline of one order; passed, the host is killed and the order reconciled."""
-    parallel_max: int = 4
-    """Orders with the terminal at once. The module sends one at a time; further ones keep its
-    queue full. Over a far link use more."""
-    others: Literal["close", "alert"] = "close"
-    """What happens to positions and orders that somebody else opens after the flatten began."""
-    recloses_per_minute_max: int = 10
-    deviation_points: int = 1000
-    """What a closing order accepts: in an emergency the price comes second."""
-    sweeps: int = 3
-    sweep_s: float = 1.0
-    """Between two sweeps that verify."""
-    patience_s: float = 20.0
-    """Without any progress for so long it ends as FLAT_EXCEPT; `tend` goes on trying."""
-    blind_s: float = 60.0
-    """Without any good look for so long it ends as UNKNOWN; `tend` goes on looking."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a flatten runs. `since_ms`: what set it off, UTC."""
-
-    flatten_id: str
-    scope: Scope
-    reason: str
-    by: str
-    since_ms: int
 
 
 @dataclass(slots=True)
@@ -94,6 +61,8 @@ class Run:
     """What was there when it began, as it was then; None: not seen yet."""
     ended: FlattenEnded | None = None
     """How it stands, once it ended; may be corrected later."""
+    settled: bool = False
+    """An earlier process brought it to its end: it is looked after."""
     _begun_s: float = 0.0
     _late_ms: float = 0.0
     _progress_s: float = 0.0
@@ -107,8 +76,9 @@ class Run:
     _missing: dict[Key, Item] = field(default_factory=dict)
     """Ours, not shown since, and not accounted for."""
 
-    def begin(self, intents: tuple[Intent, ...]) -> None:
-        """Start, or go on after somebody who died: `intents` of this flatten so far."""
+    def begin(self, intents: tuple[Intent, ...], *, state: str = "") -> None:
+        """Start, or go on after somebody who died: `intents` of this flatten so far, `state` how
+        it had ended."""
         now = self.clock()
         self._begun_s = self._progress_s = now
         self._late_ms = max(0.0, float(self.wall_ms() - self.cause.since_ms))
@@ -117,19 +87,26 @@ class Run:
             self._resume(intent, now)
         if intents:
             self.tell.step("wait", detail=f"goes on after {len(intents)} requests")
-        self.write_down("")
+        self.settled = bool(state)
+        self.write_down(state)
+
+    def take_over(self, others: Iterable[Run]) -> None:
+        """Before `begin`: close what others had not ended to close. What they sent is settled
+        before anything is sent again."""
+        for other in others:
+            for key, item in other.rounds.items.items():
+                if not (item.done and item.explained):
+                    item.keep_lots, item.others = 0.0, False
+                    self.rounds.items[key] = item
+            self.before |= other._missing
 
     def write_down(self, state: str) -> None:
         """Keep what the next process must know of this flatten. One of the whole account takes
         the place of all others."""
         ours = None if self.ours is None else [one.as_row() for one in self.ours.values()]
-        cause, scope = self.cause, str(self.cause.scope)
-        kept = {} if cause.scope.whole else dict(self.journal.fact(FLATTEN_FACT) or {})
-        kept[scope] = {
-            "flatten_id": cause.flatten_id, "reason": cause.reason, "by": cause.by,
-            "since_ms": cause.since_ms, "state": state, "ours": ours,
-        }  # fmt: skip
-        self.journal.set_facts({FLATTEN_FACT: kept})
+        scope = self.cause.scope
+        kept = {} if scope.whole else dict(self.journal.fact(FLATTEN_FACT) or {})
+        self.journal.set_facts({FLATTEN_FACT: {**kept, str(scope): self.cause.kept(state, ours)}})
 
     def advance(self) -> float:
         """Look, and do what is to be done now. Returns how long to wait before the next one."""
@@ -160,7 +137,7 @@ class Run:
         """Whether a look may end a host that is stuck in a read. Sweeps afterwards take their
         turn: where history is slow, they would end one host after the other. One that was
         answered by nothing is followed by one that is urgent."""
-        if self.ended is None or self._blind_since_s is not None:
+        if (self.ended is None and not self.settled) or self._blind_since_s is not None:
             return True
         return any(item.status != "parked" for item in self._left())
 
@@ -371,6 +348,8 @@ class Run:
             flatten_id=self.cause.flatten_id, state=state, scope=str(scope),
             reason=self.cause.reason, by=self.cause.by, outcomes=outcomes, positions=held,
             orders=working, requests=self.rounds.requests, breach_to_flat_ms=flat_ms,
+            command_id=self.cause.command_id, latch_id=self.cause.latch_id,
+            took_over=self.cause.commands,
             verified_ms=self._late_ms + (self.clock() - self._begun_s) * 1000,
         )  # fmt: skip
         self.journal.emit(self.ended)

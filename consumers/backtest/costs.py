@@ -1,18 +1,19 @@
-"""What trading cost beside commission, swap and fee: spread and slippage, in account currency."""
+"""What trading cost: what the broker charged, and what was lost to spread and slippage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 
+from consumers.backtest.broker.symbols import contracts_of, pairs_of
 from consumers.backtest.result import Costs
 from consumers.strategies.running.tick_run import TickRun
+from events.accounting import MissingRate, Rates
 from events.executing import OrderIntent
+from events.market import Instrument
 from events.trading import Deal
 
-MoneyOf = Callable[[str, float, float], float]
-"""(symbol, lots, move of the price) -> account currency, at the rates of now."""
 LOOK_BACK_TICKS = 512
 PRICES_MAX = 100_000
 """Expected prices of intents that were not filled yet; the oldest are forgotten first."""
@@ -20,13 +21,23 @@ SELL = 1
 
 
 class CostRecorder:
-    """Adds up what deals cost, as they come."""
+    """Adds up what deals cost in account currency, as they come. `rates` are fixed ones, of pairs
+    without ticks."""
 
-    def __init__(self, money_of: MoneyOf) -> None:
-        self._money_of = money_of
+    def __init__(
+        self,
+        instruments: Mapping[str, Instrument],
+        currency: str,
+        *,
+        rates: Mapping[str, float],
+    ) -> None:
+        self._contracts = contracts_of(instruments)
+        self._currency, self._fixed = currency, dict(rates)
+        self._rates = Rates(pairs_of(instruments), self._converting)
         self._expected: dict[int, float] = {}
         """Intent -> price at which it was sent."""
         self._last: dict[str, tuple[float, float]] = {}
+        self._here: tuple[TickRun, int] | None = None
         self._commission = self._swap = self._fee = 0.0
         self._spread = self._slippage = 0.0
 
@@ -44,18 +55,18 @@ class CostRecorder:
         """Count what a deal was charged, and what it lost to spread and slippage."""
         if deal.type > SELL:
             return
+        self._here = run, index
         self._commission -= deal.commission
         self._swap -= deal.swap
         self._fee -= deal.fee
         bid, ask = self._quote(deal.symbol, run, index)
         if bid > 0 and ask >= bid:
-            self._spread += self._money_of(deal.symbol, deal.volume_lots, (ask - bid) / 2)
+            self._spread += self._money(deal, (ask - bid) / 2)
         expected = self._expected.get(deal.magic)
-        if expected is None:
-            return
-        worse = expected - deal.price if deal.type == SELL else deal.price - expected
-        if worse:
-            self._slippage += self._money_of(deal.symbol, deal.volume_lots, worse)
+        if expected:
+            self._slippage += self._money(
+                deal, expected - deal.price if deal.type == SELL else deal.price - expected
+            )
 
     def costs(self) -> Costs:
         rounded = [
@@ -69,8 +80,27 @@ class CostRecorder:
         for symbol in run.symbols:
             self._last[symbol] = self._quote(symbol, run, len(run) - 1)
 
+    def _money(self, deal: Deal, move: float) -> float:
+        """What a move of the price is worth to a deal's volume; 0 where nothing converts it."""
+        contract = self._contracts.get(deal.symbol)
+        if contract is None or not move:
+            return 0.0
+        try:
+            rate = self._rates.rate(contract.currency_profit, self._currency, side=0)
+        except MissingRate:
+            return 0.0
+        return float(contract.profit(0, deal.volume_lots, 0.0, move)) * float(rate)
+
+    def _converting(self, symbol: str) -> tuple[float, float] | None:
+        if self._here is not None:
+            bid, ask = self._quote(symbol, *self._here)
+            if bid > 0 and ask > 0:
+                return bid, ask
+        fixed = self._fixed.get(symbol)
+        return None if fixed is None else (fixed, fixed)
+
     def _quote(self, symbol: str, run: TickRun, index: int) -> tuple[float, float]:
-        """(bid, ask) at a tick: the newest of the symbol at or before it."""
+        """(bid, ask) at a tick: the newest of the symbol at or before it; zeros: none."""
         if run.symbol is None:
             at = index if symbol == run.symbols[0] else -1
         else:

@@ -47,7 +47,7 @@ class Pace:
     waits_ms: int = 1_000
     """Between two looks while a target waits to be carried out."""
     timer_ms: int | None = None
-    """Between two clock events that are made up, where the source has none."""
+    """Between two clock events that are made up, until the source gives recorded ones."""
 
 
 class Engine:
@@ -88,12 +88,13 @@ class Engine:
             run = TickRun.merged(batches) if portion.by_time else TickRun.joined(batches)
             if not len(run):
                 continue
+            self._last_run = run
             self._observe(run)
             if not self._begun:
                 self._begin(run, begin)
             self._walk(run)
             self._told(self.ticks, self.last_ms)
-        self._end()
+        self.close()
 
     def _begin(self, run: TickRun, events: Sequence[AnyEvent]) -> None:
         self._begun = True
@@ -135,9 +136,9 @@ class Engine:
                 quiet = broker.quiet_until(run, at, stop)
                 timed = self._next_timed(clock, at)
         self._record(run, recorded, stop)
+        trading.leave(run)
         self.ticks += stop
         self.last_ms = max(self.last_ms, int(clock[-1]))
-        self._last_run = run
 
     def _next_timed(self, clock: npt.NDArray[np.int64], first: int) -> int:
         """Index of the first tick from `first` on at which something is due by time."""
@@ -166,7 +167,8 @@ class Engine:
             self._trading.look()
 
     def _clock(self, event: ClockTick) -> None:
-        """A recorded second, between two ticks."""
+        """A recorded second, between two ticks: none need be made up any more."""
+        self._timer_ms = None
         if self._last_run is not None:
             self._trading.move(self._last_run, len(self._last_run) - 1)
             self._trading.take([event])
@@ -197,7 +199,8 @@ class Engine:
             self.quality.look(symbol, times, bid, ask)
             self.charts.setdefault(symbol, ChartRecorder()).add(times, bid)
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """The last row of the curve, also of a run that ended early."""
         run = self._last_run
         if run is None:
             return

@@ -181,7 +181,7 @@ class BacktestResult:
 def _plain(value: Any) -> Any:
     """Events, columns and dataclasses as JSON has them."""
     if isinstance(value, Event):
-        return {"type": value.TYPE, **value.model_dump(mode="json")}
+        return {"event_type": value.TYPE, **value.model_dump(mode="json")}
     if isinstance(value, Trade):
         return value.model_dump(mode="json")
     if isinstance(value, np.ndarray):
@@ -212,7 +212,7 @@ def _read(told: dict[str, Any]) -> BacktestResult:
 
 
 def _event(told: dict[str, Any]) -> Event:
-    return EVENT_TYPES[told["type"]].model_validate(told)
+    return EVENT_TYPES[told["event_type"]].model_validate(told)
 
 
 def _columns(told: dict[str, Any], *, ints: tuple[str, ...]) -> dict[str, Any]:

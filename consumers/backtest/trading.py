@@ -126,6 +126,10 @@ class Trading:
         run = self._here()
         self.take([*self._broker.look(run, self._index), *signals])
 
+    def leave(self, run: TickRun) -> None:
+        """A run of ticks ends."""
+        self._costs.leave(run)
+
     def _here(self) -> TickRun:
         assert self._run is not None, "move() comes before everything else"
         return self._run

@@ -17,12 +17,15 @@ from events.codec import TICKS, TICKS_HISTORY, AnyEvent, BadEvent, UnknownEvent,
 from events.log import ACCOUNT_PARTITION, SOURCE, Entry, EntryId, Lane, Slot, Stream, partition_of
 from events.operations import ClockTick
 from events.ticks import TickBatch
+from events.trading import Deal
 
 FACTS = ("account", "contracts", "instrument")
 CLOCK = ClockTick.TYPE
 BATCHES_MAX = 20_000
 """Entries of one portion; at one tick per entry it is cut here."""
 WARNINGS_MAX = 20
+DEALS_LOOKED_AT = 5_000
+"""Newest account entries among which deals are looked for."""
 
 
 class _Ascent(NamedTuple):
@@ -66,7 +69,7 @@ class RecordedSource:
         return self._symbols
 
     def facts(self) -> list[AnyEvent]:
-        """The newest account, contracts and instruments."""
+        """The newest account, contracts and instruments; newest deals tell the commission."""
         log = self._source.log
         if log is None or self._namespace not in log.namespaces():
             return self._archived_facts()
@@ -79,7 +82,11 @@ class RecordedSource:
                         found.append(decode_data(type_, key, packed))
                     except (BadEvent, UnknownEvent) as error:
                         self._warn(f"{key} cannot be read: {error}")
-        return found
+        deals = log.newest(
+            Slot(self._namespace, SOURCE, ACCOUNT_PARTITION).stream(Lane.HIGH),
+            count_max=DEALS_LOOKED_AT,
+        )
+        return found + [decode(one) for one in deals if one.type.rpartition(".")[0] == Deal.TYPE]
 
     def _archived_facts(self) -> list[AnyEvent]:
         """The newest of each that entries tell; without a log nobody else knows them."""

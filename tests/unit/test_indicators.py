@@ -41,9 +41,8 @@ from consumers.indicators import (
     recurrence,
     rolling,
 )
-from consumers.strategies.running.tick_run import TickRun
 from events.tick_files import load_ticks
-from events.ticks import OffsetSource, TickBatch
+from tests.tick_columns import columns_of
 
 SAMPLES = Path(__file__).parents[1] / "data"
 Floats = Any
@@ -213,9 +212,10 @@ def test_the_first_value_comes_after_the_warm_up(make: Make) -> None:
 def eurusd_m1() -> list[Bar]:
     """Bars of real quotes: three days, 4,300 minutes."""
     ticks = load_ticks(SAMPLES / "EURUSD_20140504-20140507.csv.gz")
-    batch = TickBatch("EURUSD", ticks, 0, OffsetSource.ASSUMED, 0, 0)
+    times = ticks["time_msc"]
     builder = BarBuilder("EURUSD", "M1", point=1e-5)
-    return [closed.bar for closed in builder.update_many(TickRun.of(batch))]
+    made = builder.update_many(columns_of(ticks, server_ms=times, utc_ms=times))
+    return [closed.bar for closed in made]
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,10 @@ class Taker(Protocol):
         """The log may not lead to orders; "": it may."""
         ...
 
+    def began(self) -> None:
+        """What lay in the log at the beginning was handed over."""
+        ...
+
     def fact(self, name: str) -> Any: ...
     def note(self, facts: dict[str, Any]) -> None:
         """Raises LogError (the journal's)."""
@@ -139,6 +143,7 @@ class IntentFollower:
         self._taker.switch(self._newest_switch(log))
         self._read_again.clear()
         self._begin(log)
+        self._taker.began()
         looked_s = self._monotonic()
         while not self._stopping.is_set() and not self._read_again.is_set():
             found = log.read(

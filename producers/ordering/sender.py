@@ -74,7 +74,8 @@ class OrderSender:
         self._room = Semaphore(WAITING_MAX)
         self._stopping = Signal()
         self.ready = Signal()
-        """Set when the account is known and everything of an earlier process is taken over."""
+        """Set when the account is known, everything of an earlier process is taken over, and the
+        log is followed."""
         self._lock: FileLock | None = None
         self._journal: OrderJournal | None = None
         self._carrying: Carrying | None = None
@@ -115,6 +116,10 @@ class OrderSender:
     def forbid(self, why: str) -> None:
         """See Taker."""
         self._permits.origin_refusal = why
+
+    def began(self) -> None:
+        """See Taker."""
+        self.ready.set()
 
     def fact(self, name: str) -> Any:
         """See Taker."""
@@ -172,7 +177,6 @@ class OrderSender:
         )
         self._follower.start()
         self._around.incident("")
-        self.ready.set()
         return telling
 
     def _serve(self) -> None:

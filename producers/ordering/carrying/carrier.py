@@ -168,6 +168,9 @@ class Carrying:
             wrong = wrong_account(self._options, scene.account, login=self._login)
             if wrong:
                 raise Unreadable(wrong)
+            if late := self._expired(intent, now_ms=scene.utc_ms):
+                self._settle(matter, "expired", late, facts=facts)
+                return
             matter.request = self._request(matter, scene)
         except (Unreadable, requests.Unfit) as error:
             self._settle(matter, "refused", str(error), facts=facts)
@@ -252,11 +255,12 @@ class Carrying:
             or self._expired(intent)
         )
 
-    def _expired(self, intent: OrderIntent) -> str:
+    def _expired(self, intent: OrderIntent, *, now_ms: int = 0) -> str:
+        """`now_ms`: what an answer of the terminal told just now."""
         if intent.verb == "cancel" or (intent.verb == "close" and intent.valid_until_ms is None):
             return ""  # what ends something is late at worst
-        now_ms, age_max_s = self._around.now_ms(), self._options.age_max_s
-        return expired(intent, now_ms=now_ms, age_max_s=age_max_s)
+        now_ms = max(now_ms, self._around.now_ms())
+        return expired(intent, now_ms=now_ms, age_max_s=self._options.age_max_s)
 
     # --- after
 

@@ -53,7 +53,8 @@ class Signals:
 
     def __init__(self, log: Log, *, strategy: str = "cross") -> None:
         self.log, self.strategy = log, strategy
-        log.open_namespace(NAMESPACE)
+        if NAMESPACE not in log.namespaces():
+            log.open_namespace(NAMESPACE)
         self._claim: Claim | None = None
         self._numbers = count(int(time.time()) % 100_000_000)
         self._sets = count(1)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from tests.integration.ordering import SYMBOL, inject, sending, terminal_of
+from events.memory_log import MemoryLog
+from producers.ordering.assembly import ProducerSurroundings
+from producers.ordering.sender import OrderSender
+from tests.integration.guarding import command
+from tests.integration.ordering import (
+    LOGIN,
+    NAMESPACE,
+    Signals,
+    inject,
+    sending,
+    terminal_of,
+)
+from tests.servers import wait_until
 
 
 def test_an_open_and_its_close_are_carried_out_and_answered(tmp_path: Path) -> None:
@@ -250,3 +263,88 @@ def test_an_account_that_a_human_switched_gets_no_order(tmp_path: Path) -> None:
         assert (answer.state, answer.attempts) == ("refused", 0), answer
         assert "not up" in answer.detail or "account 77" in answer.detail
         assert not desk.requests()
+
+
+def test_a_latch_lets_nothing_open_and_a_flatten_nothing_at_all(tmp_path: Path) -> None:
+    with sending(tmp_path, guarded=True) as desk:
+        signals, keeper = desk.signals, desk.opened.keeper
+        assert keeper is not None
+        assert keeper.known.wait(20)
+        first = signals.intent()
+        signals.carried(first)
+        wait_until(lambda: guard_sees(keeper, 1), what="the guard sees the position")
+        assert keeper.tell(command("halt")).accepted
+        refused = signals.carried(signals.intent())
+        assert (refused.state, refused.reconciled) == ("refused", False), refused
+        assert "halted" in refused.detail
+        [held] = desk.positions()
+        closed = signals.carried(signals.intent("close", side=1, position=held.ticket))
+        assert closed.state == "done", closed
+        assert not [one for one in desk.requests() if one["magic"] == refused.intent_id]
+
+
+def test_orders_go_live_only_to_the_account_that_the_settings_name(tmp_path: Path) -> None:
+    named = {"login": LOGIN, "server": "Simulated-Demo", "execution": "live"}
+    with sending(tmp_path, terminal=terminal_of(settings=named), mode="live") as desk:
+        answer = desk.signals.carried(desk.signals.intent(mode="live"))
+        assert "live orders need trade_mode" in answer.detail
+    named["trade_mode"] = "demo"
+    with sending(tmp_path, terminal=terminal_of(settings=named), mode="live") as desk:
+        answer = desk.signals.carried(desk.signals.intent(mode="live"))
+        assert answer.state == "done", answer
+
+
+def test_an_account_has_one_sender(tmp_path: Path) -> None:
+    with sending(tmp_path) as desk:
+        other = OrderSender(
+            desk.sender.options, desk.client, desk.producer.context.spool,
+            lambda: desk.signals.log, ProducerSurroundings(desk.producer),
+        )  # fmt: skip
+        other.start()
+        try:
+            wait_until(lambda: "orders" in desk.producer.report.incidents, what="an incident")
+            assert "another process" in desk.producer.report.incidents["orders"]
+            assert not other.ready.is_set()
+        finally:
+            other.stop()
+
+
+def test_a_namespace_that_was_made_by_replay_leads_to_no_order(tmp_path: Path) -> None:
+    log, replayed = MemoryLog(), MemoryLog()
+    replayed.open_namespace(NAMESPACE, origin="replay")
+    with sending(tmp_path, log, open_log=lambda: replayed) as desk:
+        signals = Signals(replayed)
+        signals.switch()
+        intent = signals.intent()
+        signals.send(intent)
+        wait_until(lambda: desk.signals.final(intent) is not None, what="an answer")
+        answer = desk.signals.final(intent)
+        assert answer is not None
+        assert (answer.state, answer.attempts) == ("refused", 0)
+        assert "replay" in answer.detail
+
+
+def test_a_new_journal_asks_the_account_what_became_of_older_intents(tmp_path: Path) -> None:
+    log = MemoryLog()
+    with sending(tmp_path, log) as desk:
+        sent = desk.signals.intent()
+        assert desk.signals.carried(sent).state == "done"
+    for path in (tmp_path / "state" / "orders" / NAMESPACE).iterdir():
+        path.unlink()
+    signals = Signals(log)
+    waiting = signals.intent()
+    signals._claim = desk.signals._claim
+    signals.send(waiting)
+    with sending(tmp_path, log) as desk:
+        wait_until(lambda: len(desk.signals.answers(sent)) == 4, what="an answer once more")
+        again = desk.signals.answers(sent)[-1]
+        assert (again.state, again.reconciled) == ("done", True), again
+        answer = desk.signals.answered(waiting)
+        assert (answer.state, answer.attempts) == ("refused", 0), answer
+        assert "never arrived" in answer.detail
+        assert len(desk.deals()) == 1
+
+
+def guard_sees(keeper: Any, positions: int) -> bool:
+    state = keeper.state()
+    return state is not None and state.positions == positions

@@ -57,10 +57,14 @@ LAZY: dict[str, tuple[str, str]] = {
     "backup": ("events.backup.cli:backup", "Copy log and database into one file."),
     "restore": ("events.backup.cli:restore_command", "Write a backup into empty servers."),
     "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
+    "archive export": ("events.archive.cli:archive_export", "New entries of the log as Parquet."),
+    "archive import": ("events.archive.cli:archive_import", "Archived entries back into a log."),
+    "archive list": ("events.archive.cli:archive_list", "What the archive holds."),
+    "archive verify": ("events.archive.cli:archive_verify", "Compare every file with its sum."),
     "positions": ("consumers.trades.cli:positions", "Open positions: price, profit, stops."),
     "trades": ("consumers.trades.cli:trades", "Closed trades with their net result."),
     "analytics": ("consumers.analytics.cli:analytics", "What trading brought and cost."),
-    "why": ("consumers.replay.why_cli:why_command", "What led to an entry, and what followed."),
+    "why": ("consumers.replay.why.cli:why_command", "What led to an entry, and what followed."),
     "risk check": ("events.rules.files.cli:check", "Check a rule file: ok, or line and reason."),
     "risk status": ("consumers.risk.cli:status", "Figures, headroom, locks, guard and latch."),
     "risk headroom": ("consumers.risk.cli:headroom", "How far limits are; the largest lot now."),
@@ -112,6 +116,12 @@ class DlqGroup(LazyGroup):
     prefix = "dlq "
 
 
+class ArchiveGroup(LazyGroup):
+    """`bridgectl archive ...`"""
+
+    prefix = "archive "
+
+
 class RiskGroup(LazyGroup):
     """`bridgectl risk ...`"""
 
@@ -155,6 +165,11 @@ def alerts() -> None:
 @cli.group(cls=DlqGroup)
 def dlq() -> None:
     """Dead letters: entries that a group could not bear."""
+
+
+@cli.group(cls=ArchiveGroup)
+def archive() -> None:
+    """The archive: the log as Parquet files, read back into a log, a replay or a backtest."""
 
 
 @cli.group(cls=RiskGroup)

@@ -141,8 +141,11 @@ def breach_of(
     )
 
 
-def reduction_of(limit: Limit, verdict: Verdict, *, login: int, now_ms: int) -> Command:
-    """What a hard limit that reduces asks for, in the words of a command."""
+def reduction_of(
+    limit: Limit, verdict: Verdict, *, login: int, now_ms: int, breach_id: str
+) -> Command:
+    """What a hard limit that reduces asks for, in the words of a command; it goes by the id of its
+    breach, since no log holds it."""
     arguments = {
         "reason": f"{verdict.limit} reached",
         "breach": verdict.limit,
@@ -154,7 +157,7 @@ def reduction_of(limit: Limit, verdict: Verdict, *, login: int, now_ms: int) -> 
         arguments["symbol"] = verdict.key.partition(":")[2] or limit.symbol
     return Command(
         event_time_ms=now_ms,
-        command_id=f"guard-{login}-{limit.name}-{now_ms}",
+        command_id=breach_id,
         verb="reduce",
         issued_by="guard",
         arguments=arguments,

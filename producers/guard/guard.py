@@ -302,8 +302,9 @@ class Guard:
             cause = f"{OF_LIMIT}{verdict.limit}:{verdict.key.partition(':')[2]}".rstrip(":")
             self.block(Block(cause, reason, "guard", verdict.locked_until_ms))
         if verdict.action == "reduce":
+            limit = self.watch.rules.limit(verdict.limit)
             command = reduction_of(
-                self.watch.rules.limit(verdict.limit), verdict, login=self.login, now_ms=since_ms
+                limit, verdict, login=self.login, now_ms=since_ms, breach_id=breach_id
             )
             scope = self.watch.scope_of(verdict)
             self.jobs.add(Job(scope, reason, "guard", since_ms, command.command_id, command))

@@ -12,9 +12,9 @@ import pytest
 from consumers.analytics import AnalyticsHandler
 from consumers.analytics import recorded as analytics
 from consumers.analytics.adding import added
-from consumers.replay.ticket import evidence
 from consumers.replay.verification import verify_task
-from consumers.replay.why_cli import ticket_archive
+from consumers.replay.why.cli import ticket_archive
+from consumers.replay.why.ticket import evidence
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Handler
 from consumers.runtime.task import TaskRun

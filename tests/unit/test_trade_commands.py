@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import bridgectl
-from consumers.replay.ticket import evidence
-from consumers.replay.ticket_page import as_json, nodes, tree
+from consumers.replay.why.ticket import evidence
+from consumers.replay.why.ticket_page import as_json, nodes, tree
 from consumers.runtime.group import Group
 from consumers.runtime.task import TaskRun
 from consumers.trades import TradesHandler

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 
-from consumers.replay.causes import CAUSES_MAX, EFFECTS_MAX, why
-from consumers.replay.causes_page import tree
 from consumers.replay.places import UnknownPlace, newest_of_type, read_place
 from consumers.replay.trial import try_task
+from consumers.replay.why.causes import CAUSES_MAX, EFFECTS_MAX, why
+from consumers.replay.why.causes_page import tree
+from consumers.replay.why.ticket import evidence
 from consumers.runtime.group import Group
 from consumers.runtime.handler import Inputs
 from events.codec import encode
-from events.decisions import Command
+from events.decisions import Command, LimitBreach
+from events.guarding import FlattenEnded, FlattenStep, LatchChanged
 from events.log import Entry, EntryId, Lane, NewEntry, Slot, Stream
+from events.memory_log import MemoryLog
 from events.operations import ClockTick
 from tests.unit.test_replay import Chain, World, clock, gap, mixed
 
@@ -179,3 +183,77 @@ def test_a_trial_follows_the_pace_of_the_entries() -> None:
     world.append([gap(2)])
     try_task(world.log, world.group, world.spec, speed=4.0, sleep=pauses.append)
     assert pauses == [0.5]
+
+
+# --- what a guard did, by ids
+
+
+def stopped(log: MemoryLog, *, soft: bool) -> None:
+    """A breach seen by group risk (or by the guard itself), and what came of it."""
+    log.open_namespace("demo")
+    log.tasks.open_group("demo", "risk", 1)
+    source = Slot("demo", "source", 0)
+    risk = Slot("demo", "risk", 0).stream(Lane.CRITICAL)
+    log.add_now(source, [encode(ClockTick(event_time_ms=1))])
+    look = log.newest(source.stream(ClockTick.LANE))[0]
+    breach_id = "risk/7/daily/x" if soft else "guard/7/daily/5"
+    figures: dict[str, Any] = {"login": 7, "level": "act", "action": "flatten", "figures": {}}
+    breach = LimitBreach(event_time_ms=2, limit="daily", breach_id=breach_id, **figures)
+    command_id = "risk/7/flatten/x" if soft else ""
+    latch = LatchChanged(
+        event_time_ms=4, login=7, terminal="demo", latched=True, latch_id="l2", reason="r", by="b",
+        command_id=command_id, breach_id="" if soft else breach_id,
+    )  # fmt: skip
+    older = latch.model_copy(update={"latch_id": "l1", "command_id": "other", "breach_id": "o"})
+    said: dict[str, Any] = {"login": 7, "terminal": "demo", "flatten_id": "f", "latch_id": "l2",
+                            "command_id": command_id}  # fmt: skip
+    steps = [FlattenStep(event_time_ms=5 + n, number=n + 1, step="close", ticket=9 + n, **said)
+             for n in range(2)]  # fmt: skip
+    ended = FlattenEnded(event_time_ms=9, state="FLAT", **said)
+    log.add_now(source, [encode(older)])
+    if soft:
+        asked = Command(
+            event_time_ms=2, command_id=command_id, verb="flatten", issued_by="risk",
+            arguments={"breach": "daily", "breach_id": breach_id},
+        )  # fmt: skip
+        for number, event in enumerate((breach, asked), 1):
+            new = encode(event, cause=look.place)
+            log.add(risk, EntryId(look.id.ms, number), new)
+    for event in (latch, *([] if soft else [breach]), *steps, ended):
+        log.add_now(source, [encode(event)])
+
+
+def types_of(links: Iterable[Any]) -> list[str]:
+    return [link.entry.type.partition(".")[0] for link in links if link.entry]
+
+
+@pytest.mark.parametrize("soft", [True, False], ids=["by group risk", "by the guard"])
+def test_a_breach_leads_to_its_command_its_latch_its_steps_and_their_end_in_one_chain(
+    soft: bool,
+) -> None:
+    log = MemoryLog()
+    stopped(log, soft=soft)
+    newest = newest_of_type(log, "limit_breach")
+    found = why(log, newest.stream, newest.id)
+    assert types_of(found.chain) == (["clock", "limit_breach"] if soft else ["limit_breach"])
+    at, told = found.chain[-1], []
+    while at.effects:
+        told += types_of(at.effects)
+        at = at.effects[-1]
+    middle = ["command"] if soft else []
+    assert told == [*middle, "latch", "flatten_step", "flatten_step", "flatten_ended"]
+    newest = newest_of_type(log, "flatten_ended")
+    back = why(log, newest.stream, newest.id)
+    begin = ["clock", "limit_breach", "command"] if soft else ["limit_breach"]
+    assert types_of(back.chain) == [*begin, "latch", "flatten_step", "flatten_ended"]
+
+
+@pytest.mark.parametrize("soft", [True, False], ids=["by group risk", "by the guard"])
+def test_the_story_of_a_ticket_names_what_its_close_followed_from(soft: bool) -> None:
+    log = MemoryLog()
+    stopped(log, soft=soft)
+    found = evidence(log, "demo", 10)
+    assert found is not None
+    told = [seen.entry.type.partition(".")[0] for seen in found.causes]
+    assert told == ["limit_breach", *(["command"] if soft else []), "latch"]
+    assert [getattr(seen.event, "latch_id", "l2") for seen in found.causes][-1] == "l2"

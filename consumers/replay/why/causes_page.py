@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from rich.tree import Tree
 
-from consumers.replay.causes import Link, Why
+from consumers.replay.why.causes import Link, Why
 from events.views import lines
 from events.views.moments import utc_text
 from events.views.tables import BAD, DIM

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import click
 
-from consumers.replay.causes import Archive, Why, why
-from consumers.replay.causes_page import tree
 from consumers.replay.places import LAST, newest_of_type, read_place
-from consumers.replay.ticket import FOUND_MAX, evidence
-from consumers.replay.ticket import Archive as TicketArchive
-from consumers.replay.ticket_page import as_json as as_plain
-from consumers.replay.ticket_page import tree as ticket_tree
+from consumers.replay.why.causes import Archive, Why, why
+from consumers.replay.why.causes_page import tree
+from consumers.replay.why.ticket import FOUND_MAX, evidence
+from consumers.replay.why.ticket import Archive as TicketArchive
+from consumers.replay.why.ticket_page import as_json as as_plain
+from consumers.replay.why.ticket_page import tree as ticket_tree
 from events.cli import opened_log
 from events.log import Entry, EntryId, Stream
 from events.postgres import DatabaseError, connect, places_of_ticket, read_entries

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.replay.places import UnknownPlace, read_place
+from consumers.replay.why import links
 from events.codec import BadEvent, UnknownEvent, decode
 from events.log import OPERATOR, SOURCE, Entry, EntryId, Log, Slot, Stream
 from events.views import lines
@@ -87,13 +88,17 @@ def why(log: Log, stream: Stream, id_: EntryId, *, archive: Archive | None = Non
     """Follow an entry back to its origin and on to what it led to. Raises LogUnavailable."""
     asked = _found(log, f"{stream}@{id_}", archive)
     chain, seen = [asked], {asked.place}
-    while (entry := chain[0].entry) is not None and entry.cause:
-        if entry.cause in seen or len(chain) >= CAUSES_MAX:
-            what = "leads back to itself" if entry.cause in seen else "is too long"
-            chain.insert(0, Link(entry.cause, lost=f"the chain of causes {what}"))
+    while (entry := chain[0].entry) is not None:
+        before = links.parent(log, entry)
+        cause = entry.cause if before is None else before.place
+        if not cause:
             break
-        seen.add(entry.cause)
-        chain.insert(0, _found(log, entry.cause, archive))
+        if cause in seen or len(chain) >= CAUSES_MAX:
+            what = "leads back to itself" if cause in seen else "is too long"
+            chain.insert(0, Link(cause, lost=f"the chain of causes {what}"))
+            break
+        seen.add(cause)
+        chain.insert(0, Link(cause, before) if before else _found(log, cause, archive))
     cut = _add_effects(log, asked) if asked.entry is not None else ""
     return Why(tuple(chain), cut)
 
@@ -117,6 +122,7 @@ def _add_effects(log: Log, root: Link) -> str:
     """Hang what followed on the root. Returns why the search ended early, or ""."""
     assert root.entry is not None
     by_cause, cut = _derived_since(log, root.entry)
+    by_cause = _with_links(log, root.entry, by_cause)
     shown, waiting, seen = 0, [root], {root.place}
     while waiting:
         link = waiting.pop(0)
@@ -131,6 +137,23 @@ def _add_effects(log: Log, root: Link) -> str:
             link.effects.append(effect)
             waiting.append(effect)
     return cut
+
+
+def _with_links(
+    log: Log, root: Entry, by_cause: Mapping[str, Sequence[Entry]]
+) -> Mapping[str, Sequence[Entry]]:
+    """What followed by ids, too: it hangs on what it names, and not beside it on one cause."""
+    derived = {entry.place: entry for entries in by_cause.values() for entry in entries}
+    if not any(map(links.is_linked, (root, *derived.values()))):
+        return by_cause
+    around = links.since(log, root.stream.slot.namespace, root.id)
+    every = derived | {entry.place: entry for entry in around} | {root.place: root}
+    parents = links.parents(every.values())
+    found: dict[str, list[Entry]] = {}
+    for place, entry in every.items():
+        if cause := parents.get(place, entry.cause):
+            found.setdefault(cause, []).append(entry)
+    return found
 
 
 def _derived_since(log: Log, cause: Entry) -> tuple[Mapping[str, Sequence[Entry]], str]:

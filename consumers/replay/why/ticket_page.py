@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from consumers.replay.ticket import Evidence, Seen
+from consumers.replay.why.ticket import Evidence, Seen
 from events.decisions import Command, LimitBreach
 from events.event import Event
 from events.guarding import FlattenEnded, FlattenStep, LatchChanged

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from consumers.replay.why import links
 from events.codec import BadEvent, UnknownEvent, decode
 from events.decisions import Command, LimitBreach
 from events.event import Event
@@ -98,11 +99,15 @@ class _Search:
         ]
 
     def causes(self, found: Evidence) -> list[Seen]:
-        """The latch that held at the first step, its command, and the breach the command names."""
-        first = next(found.of(FlattenStep), None)
+        """The latch that held at the first step, its command, and the breach the command names:
+        by their ids, or by their times where an older guard wrote none."""
+        first = next(found.of(FlattenStep, FlattenEnded), None)
         if first is None:
             return []
-        assert isinstance(first.event, FlattenStep)
+        assert isinstance(first.event, FlattenStep | FlattenEnded)
+        if first.event.command_id or first.event.latch_id:
+            linked = links.chain(self._log, first.entry)
+            return [one for one in _decoded(linked) if not isinstance(one.event, FlattenStep)]
         login, at_ms = first.event.login, first.event.event_time_ms
         latch = self._latch(login, at_ms)
         since_ms = latch.event.event_time_ms if latch is not None else at_ms

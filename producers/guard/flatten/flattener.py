@@ -17,7 +17,6 @@ from typing import Any
 from events.guarding import FlattenEnded
 from producers.guard.flatten.account import AccountCalls, Held, Scope, Working
 from producers.guard.flatten.course.cause import Cause, FlattenOptions, cause_of, names_of
-from producers.guard.flatten.course.run import Run
 from producers.guard.flatten.course.telling import Page, Teller
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.intents import FLATTEN_FACT, UnstoppableJournal
@@ -25,6 +24,7 @@ from producers.guard.flatten.items import item_of, item_of_row
 from producers.guard.flatten.reducing import Reduction, ReductionEnded, reduce_positions
 from producers.guard.flatten.requests import RequestDesk
 from producers.guard.flatten.rounds import Rounds
+from producers.guard.flatten.run import Run
 from producers.guard.journal import Intent, IntentJournal
 from producers.terminals.interface import TerminalClient
 

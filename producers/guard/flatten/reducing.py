@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from producers.guard.flatten.account import Held, Look, Scope
-from producers.guard.flatten.course.run import BLIND_WAITS_S, Run
 from producers.guard.flatten.instruments import InstrumentBook
 from producers.guard.flatten.items import held_of_item, item_of
+from producers.guard.flatten.run import BLIND_WAITS_S, Run
 
 Choice = Literal["largest_loss", "largest_exposure", "newest", "oldest", "all"]
 PASSES_MAX = 10_000

@@ -1,1 +1,1 @@
-"""The course of one flatten: why it runs, how it goes on, what it tells."""
+"""Why a flatten runs, how it behaves, and what it tells."""

@@ -452,6 +452,8 @@ def test_every_public_indicator_is_tried_here() -> None:
         if isinstance(kind := getattr(indicators, name), type) and issubclass(kind, Indicator)
     }
     assert public - tried == {Indicator, indicators.OneInput}
+    page = (SAMPLES.parents[1] / "docs" / "INDICATORS.md").read_text(encoding="utf-8")
+    assert {kind.__name__ for kind in public & tried if f"`{kind.__name__}" not in page} == set()
 
 
 def test_without_the_filter_in_c_a_loop_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

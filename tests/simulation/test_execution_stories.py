@@ -29,6 +29,7 @@ from tests.unit.execution_desk import (
 
 NAMES = ("a", "b")
 SYMBOL = "EURUSD"
+LATCH = "latch"
 ENDS = {"reached", "retired", "refused", "expired"}
 ORDERS = ("answer deals book", "deals book answer", "book deals answer", "deals answer book")
 
@@ -41,6 +42,8 @@ class Story(RuleBasedStateMachine):
         self.desk = Desk(hedging=hedging)
         self.strangers: dict[int, float] = {}
         """Ticket -> lots of positions of other people, on accounts that hedge."""
+        self.still: dict[str, int] = {}
+        """Strategy, or the latch, that may open nothing now -> entries asked for before."""
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -49,9 +52,8 @@ class Story(RuleBasedStateMachine):
         limit=st.booleans(),
         valid_ms=st.sampled_from((None, 1_000, 100_000)),
     )
-    def signal(
-        self, name: str, side: str, lots: float, limit: bool, valid_ms: int | None
-    ) -> None:
+    def signal(self, name: str, side: str, lots: float, limit: bool, valid_ms: int | None) -> None:
+        self.still.pop(name, None)
         price = {"long": 1.095, "short": 1.105}.get(side) if limit else None
         self.desk.signal(
             side, strategy=name, volume_lots=lots if side != "flat" else None,
@@ -96,6 +98,10 @@ class Story(RuleBasedStateMachine):
     @rule(latched=st.booleans())
     def latch(self, latched: bool) -> None:
         desk = self.desk
+        if latched:
+            self.still.setdefault(LATCH, self._entries())
+        else:
+            self.still.pop(LATCH, None)
         desk.give(
             LatchChanged(event_time_ms=desk.now_ms, login=LOGIN, terminal="t", latched=latched,
                          latch_id="1", reason="test", by="test")
@@ -115,7 +121,14 @@ class Story(RuleBasedStateMachine):
     @rule(reason=st.sampled_from((0, STOP_LOSS, TAKE_PROFIT)), number=st.integers(0, 9))
     def somebody_closes_ours(self, reason: int, number: int) -> None:
         ours = self._ours()
-        self.desk.close_by_others(ours[number % len(ours)], reason)
+        position = ours[number % len(ours)]
+        parts = parts_of(position.magic)
+        name = next(name for name in NAMES if parts and owner_of(name, SYMBOL) == parts[0])
+        now = self.desk.target(name)
+        sign = {"long": 0, "short": 1}.get(now.target)
+        self.desk.close_by_others(position, reason)
+        if self.desk.hedging and sign == position.side:
+            self.still[name] = self._entries(name)
 
     @rule(side=st.integers(0, 1))
     def a_stranger_opens(self, side: int) -> None:
@@ -143,6 +156,17 @@ class Story(RuleBasedStateMachine):
         there = {one.identifier: one.volume_lots for one in desk.ledger.positions.values()}
         for identifier, lots in self.strangers.items():
             assert there.get(identifier) == lots, "a stranger's position was touched"
+
+    @invariant()
+    def who_must_keep_still_opens_nothing(self) -> None:
+        for name, before in self.still.items():
+            assert self._entries("" if name == LATCH else name) == before, name
+
+    @invariant()
+    def nothing_is_asked_for_behind_its_time(self) -> None:
+        for one in self.desk.intents:
+            assert one.valid_until_ms is not None
+            assert one.event_time_ms <= one.valid_until_ms
 
     def teardown(self) -> None:
         """Everything is answered, the latch is gone, hours pass."""
@@ -174,6 +198,11 @@ class Story(RuleBasedStateMachine):
             one for one in desk.ledger.positions.values()
             if parts_of(one.magic) is not None
         ]  # fmt: skip
+
+    def _entries(self, name: str = "") -> int:
+        """Intents that open, of a strategy or of all."""
+        opening = [one for one in self.desk.intents if one.verb == "open"]
+        return sum(1 for one in opening if not name or one.strategy == name)
 
     def _owned(self, name: str) -> float:
         owner = owner_of(name, SYMBOL)

@@ -75,22 +75,20 @@ class OrderIntent(Event):
     """Of the order: 0 buy, 1 sell. A close names it too: of a long position it is 1."""
     volume_lots: float = 0.0
     """Of a close: 0 is all of it."""
-    price: float | None = None
-    """The price it was decided at (ask of a buy, bid of a sell): what `deviation_points` counts
-    from. None: the price when it is first sent."""
     price_limit: float | None = None
     price_stop: float | None = None
     stop_loss: float | None = None
     """Of a modify: the whole wish, so None removes it; the same holds for `take_profit`."""
     take_profit: float | None = None
     deviation_points: int | None = None
+    """How much worse than `price_seen` a price may be; None: the market's, whatever it is."""
     valid_until_ms: int | None = None
     """It is not sent after this time (UTC)."""
     expires_ms: int | None = None
     """A pending order stands until then (UTC); None: until it is cancelled."""
     price_seen: float = 0.0
     """What it was decided at: the ask of a buy, the bid of a sell. `deviation_points` count from
-    here; 0: no price was known."""
+    here; 0: no price was known, and they count from the price when it is first sent."""
     magic: Ticket = 0
     """Goes into the request: tells whose position it is, for ever."""
     comment: str = ""

@@ -67,7 +67,8 @@ def main(folder: str, redis_url: str, step: str) -> None:
     prepare(step)
     log = open_log(redis_url)
     with sending(Path(folder), log, open_log=lambda: open_log(redis_url), mode="paper"):
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         while True:
             time.sleep(1)
 

@@ -25,7 +25,7 @@ def test_an_open_and_its_close_are_carried_out_and_answered(tmp_path: Path) -> N
     with sending(tmp_path) as desk:
         tick = desk.quote()
         stop = round(tick.bid * 0.98, 2)
-        opening = desk.signals.intent(stop_loss=stop, price=tick.ask)
+        opening = desk.signals.intent(stop_loss=stop, price_seen=tick.ask)
         done = desk.signals.carried(opening)
         assert (done.state, done.volume_lots, done.retcode) == ("done", 0.1, 10009), done
         [held] = desk.positions()
@@ -84,7 +84,7 @@ def test_what_the_broker_would_refuse_is_not_sent(tmp_path: Path) -> None:
             "at least 0.01": {"volume_lots": 0.001},
             "must lie below": {"stop_loss": tick.ask * 1.01},
             "must lie above": {"take_profit": tick.bid * 0.99},
-            "the price moved": {"price": tick.ask * 0.99, "deviation_points": 5},
+            "the price moved": {"price_seen": tick.ask * 0.99, "deviation_points": 5},
             "does not know": {"symbol": "NOSUCH"},
         }.items():
             answer = signals.carried(signals.intent(**fields))
@@ -101,7 +101,7 @@ def test_a_pending_order_is_placed_changed_and_cancelled(tmp_path: Path) -> None
         price = round(tick.bid * 0.9, 2)
         until_ms = int(time.time() * 1000) + 3_600_000
         opening = signals.intent(
-            price_limit=price, stop_loss=round(price * 0.9, 2), valid_until_ms=until_ms
+            price_limit=price, stop_loss=round(price * 0.9, 2), expires_ms=until_ms
         )
         placed = signals.carried(opening)
         assert placed.state == "placed", placed

@@ -99,6 +99,7 @@ def test_killed_at_every_step_no_order_is_sent_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_any_moment_no_order_is_sent_twice(
     redis_server: RedisServer, tmp_path: Path, seeds: Seeds
 ) -> None:
@@ -106,7 +107,7 @@ def test_killed_at_any_moment_no_order_is_sent_twice(
     signals = Signals(log)
     intents: list[OrderIntent] = []
     for seed in seeds.take(20):
-        print(f"--seed {seed} --runs 1")
+        sys.stdout.write(f"--seed {seed} --runs 1\n")
         chance = random.Random(seed)
         with child(tmp_path, redis_server.url, "none") as process:
             assert process.stdout is not None

@@ -42,7 +42,7 @@ def request_of(intent: OrderIntent, server: TradeServer, terms: Terms | None) ->
 def _open(intent: OrderIntent, server: TradeServer, terms: Terms) -> Request:
     price, deviation = _price(server, terms.name, intent.side), _deviation(intent)
     seen = intent.price_seen
-    if seen:
+    if seen and intent.deviation_points is not None:
         worse = (seen - price if intent.side else price - seen) / terms.point
         if worse > deviation + 1e-6:
             raise Unfit(
@@ -141,7 +141,7 @@ def _expiry(intent: OrderIntent, server: TradeServer, terms: Terms) -> tuple[int
     """(ORDER_TIME, seconds of the broker's clock)."""
     if intent.expires_ms is None or not terms.expiration_mode & mt5.SYMBOL_EXPIRATION_SPECIFIED:
         return mt5.ORDER_TIME_GTC, 0
-    return mt5.ORDER_TIME_SPECIFIED, -(-server.clock.server_ms(intent.expires_ms) // 1000)
+    return mt5.ORDER_TIME_SPECIFIED, server.clock.server_ms(intent.expires_ms) // 1000
 
 
 def _price(server: TradeServer, symbol: str, side: int) -> float:

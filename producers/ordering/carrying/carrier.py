@@ -109,7 +109,7 @@ class Carrying:
             self._journal.set_facts(facts)
             return
         matter = Matter(intent, place, self._around.broker_symbol(intent.symbol))
-        matter.reference = intent.price
+        matter.reference = intent.price_seen or None
         why = self._permits.refusal(intent, login=self._login)
         if not why and len(self.matters) >= IN_FLIGHT_MAX:
             why = f"{IN_FLIGHT_MAX} intents are on their way already"

@@ -17,7 +17,7 @@ from producers.ordering.carrying.instruments import (
 from producers.terminals import constants as mt5
 
 DEVIATION_POINTS = 20
-"""Where an intent names none."""
+"""What a broker that quotes (Instant, Request execution) is told where an intent names none."""
 
 
 class Unfit(Exception):
@@ -63,11 +63,11 @@ def open_at_market(
     _refuse(bad_direction(symbol, side))
     _refuse(bad_volume(symbol, intent.volume_lots, closes=False))
     price = market.price(side)
-    deviation = _deviation(intent)
-    if reference is not None and symbol.point > 0:
+    accepted = intent.deviation_points
+    if reference is not None and accepted is not None and symbol.point > 0:
         worse = (reference - price if side else price - reference) / symbol.point
-        if worse > deviation + 1e-6:
-            raise Unfit(f"the price moved by {worse:.0f} points, at most {deviation} were accepted")
+        if worse > accepted + 1e-6:
+            raise Unfit(f"the price moved by {worse:.0f} points, at most {accepted} were accepted")
     stop, target = _levels(intent, symbol)
     closing = market.closing(side)
     _refuse(bad_stops(symbol, side, closing, stop_loss=stop, take_profit=target))
@@ -223,11 +223,11 @@ def _levels(intent: OrderIntent, symbol: Tradable) -> tuple[float, float]:
 def _expiry(intent: OrderIntent, market: Market) -> dict[str, Any]:
     """When a pending order ends, by the server's clock; brokers that take no such time leave its
     end to whoever wanted it. Raises Unfit."""
-    if intent.valid_until_ms is None or not market.symbol.takes_expiry:
+    if intent.expires_ms is None or not market.symbol.takes_expiry:
         return {"type_time": mt5.ORDER_TIME_GTC}
     if market.offset_s is None:
         raise Unfit("the broker's clock is not known yet, and the order has an end")
-    server_s = intent.valid_until_ms // 1000 + market.offset_s
+    server_s = intent.expires_ms // 1000 + market.offset_s
     return {"type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": server_s}
 
 

@@ -498,6 +498,67 @@ def test_a_flatten_that_was_interrupted_goes_on_where_its_requests_ended() -> No
     assert all(i.outcome is not None for i in account.journal.intents(flatten_id))
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["taken over", "and then it dies"])
+def test_what_a_part_sent_and_nobody_answered_is_settled_by_the_whole_that_takes_over(
+    dies: bool,
+) -> None:
+    account = VirtualAccount()
+    was = book(account)
+    account.value("inject", "lost_answer", codes=[-10002] * 3)
+    account.value("inject", "stale_book", seconds=3.0)
+    flattener = account.flattener()
+    waits = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            flattener.make_way()
+        if waits == 4 and dies:
+            flattener.stop()
+        account.sleep(seconds)
+
+    flattener._sleep = sleep
+    with pytest.raises(StoppedFlatten):
+        flattener.run("symbol=EURUSD", "a part", "t", account.now_ms(), command_id="part")
+    if dies:
+        with pytest.raises(StoppedFlatten):
+            flattener.run("account", "all", "t", account.now_ms(), command_id="all")
+        ended = account.flattener().resume()
+    else:
+        ended = flattener.run("account", "all", "t", account.now_ms(), command_id="all")
+    assert ended is not None
+    assert (ended.state, ended.command_id, ended.took_over) == ("FLAT", "all", ("part",))
+    assert is_flat(account)
+    assert violations(account.value, was) == []
+    assert closes_that_worked(account.value, was) == CLOSES
+    taken = [
+        i for e in account.journal.events if isinstance(e, FlattenStep) for i in [e.flatten_id]
+    ]
+    assert all(i.outcome is not None for id in set(taken) for i in account.journal.intents(id))
+
+
+def test_a_reduction_makes_way_for_a_flatten_and_is_not_told_as_a_failure() -> None:
+    account = VirtualAccount()
+    ticket = account.open("EURUSD", BUY, 1.0)
+    was = before(account.value, magic=MAGIC)
+    account.value("inject", "market_closed", symbols=["EURUSD"], for_s=3.0)
+    flattener = account.flattener()
+
+    def sleep(seconds: float) -> None:
+        if not flattener._interrupt.is_set():
+            flattener.make_way()
+        account.sleep(seconds)
+
+    flattener._sleep = sleep
+    with pytest.raises(StoppedFlatten):
+        flattener.reduce([Reduction(ticket, 0.4)], "a test", "t", account.now_ms())
+    assert account.pages == []
+    flattener._sleep = account.sleep
+    assert flattener.run("account", "all", "t", account.now_ms()).state == "FLAT"
+    assert violations(account.value, was) == []
+
+
 def test_a_journal_that_cannot_be_written_stops_nothing() -> None:
     account = VirtualAccount()
     was = book(account)

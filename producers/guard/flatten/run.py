@@ -18,6 +18,7 @@ from producers.guard.flatten.course.cause import Cause, FlattenOptions
 from producers.guard.flatten.course.telling import Teller
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.flatten.items import (
+    CONFIRM_S,
     DEALS_S,
     QUIET_S,
     Item,
@@ -362,7 +363,8 @@ class Run:
             self.tell.page(f"not flat, {len(left)} remain: {names}")
 
     def _resume(self, intent: Intent, now: float) -> None:
-        """Take up a request of an earlier process; without an outcome it may have done anything."""
+        """Take up a request of an earlier process; without an outcome it may have done anything,
+        and of what was done lists may be older."""
         for kind, number, ticket, lots in intent.request.get("legs", ()):
             key: Key = ("order" if kind == "order" else "position", int(number))
             item = self.rounds.items.get(key)
@@ -374,3 +376,5 @@ class Run:
             if intent.outcome is None:
                 known_before = item.sent.intents if item.sent is not None else ()
                 item.sent = Sent((*known_before, intent.id), float(lots), now, QUIET_S)
+            elif intent.outcome == "done" and item.sent is None:
+                item.sent = Sent((), float(lots), now, CONFIRM_S)

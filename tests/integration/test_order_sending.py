@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from events.memory_log import MemoryLog
+from events.settings import TerminalKind
 from producers.ordering.assembly import ProducerSurroundings
 from producers.ordering.sender import OrderSender
+from producers.terminals.attach import Attachment
+from producers.terminals.client import open_client
+from producers.terminals.configured import terminal_spec
+from producers.terminals.remote.server import TerminalServer
 from tests.integration.guarding import command
 from tests.integration.ordering import (
     LOGIN,
@@ -18,7 +23,7 @@ from tests.integration.ordering import (
     sending,
     terminal_of,
 )
-from tests.servers import wait_until
+from tests.servers import fault_proxy, wait_until
 
 
 def test_an_open_and_its_close_are_carried_out_and_answered(tmp_path: Path) -> None:
@@ -348,3 +353,32 @@ def test_a_new_journal_asks_the_account_what_became_of_older_intents(tmp_path: P
 def guard_sees(keeper: Any, positions: int) -> bool:
     state = keeper.state()
     return state is not None and state.positions == positions
+
+
+def test_a_link_that_is_cut_while_an_order_is_under_way_leaves_it_to_the_account(
+    tmp_path: Path,
+) -> None:
+    spec = terminal_spec(terminal_of(), state_dir=tmp_path / "far")
+    token = "a-token-of-more-than-sixteen-characters"
+    named = {
+        "kind": TerminalKind.REMOTE, "login": LOGIN, "server": "Simulated-Demo", "options": {},
+        "trade_mode": "demo", "execution": "live", "token": token,
+    }  # fmt: skip
+    with open_client(spec, attach=Attachment(spec)) as far:
+        far.wait_until_up(30)
+        server = TerminalServer(far, token=token)
+        server.start()
+        try:
+            with fault_proxy(server.port) as proxy:
+                terminal = terminal_of(settings={**named, "port": proxy.port})
+                with sending(tmp_path, terminal=terminal, mode="live", order_s=20.0) as desk:
+                    far.call("inject", "late_answer", seconds=0.5, calls_max=1)
+                    intent = desk.signals.intent(mode="live")
+                    desk.signals.send(intent)
+                    wait_until(lambda: bool(far.call("requests").value), what="the order")
+                    proxy.cut()
+                    answer = desk.signals.answered(intent, timeout_s=40)
+                    assert (answer.state, answer.reconciled) == ("done", True), answer
+                    assert len(far.call("requests").value) == 1
+        finally:
+            server.close()

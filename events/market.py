@@ -49,6 +49,8 @@ class Instrument(TerminalEvent):
     margin_maintenance: float = 0.0
     margin_hedged: float = 0.0
     margin_hedged_use_leg: bool = False
+    chart_mode: int = 0
+    """What the terminal builds its candles of: 0 bid, 1 last price."""
 
     @property
     def key(self) -> str:

@@ -11,10 +11,13 @@ import numpy.typing as npt
 from consumers.bars.bar import Bar
 from consumers.bars.forming import FormingBar
 from events.candles import TIMEFRAME_SECONDS, opening_times
+from events.market import Instrument
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Price = Literal["bid", "last"]
+CHART_MODE_LAST = 1
+"""SYMBOL_CHART_MODE_LAST of MT5."""
 
 
 class TickColumns(Protocol):
@@ -68,7 +71,7 @@ class BarBuilder:
 
     The bar in which the ticks begin lacks its beginning, so it is not given, unless
     `whole_first`. `price="last"` builds of last prices where there are some, as MT5 does for
-    symbols whose `chart_mode` says so.
+    symbols whose `chart_mode` says so. `learn` takes both facts from an instrument.
     """
 
     def __init__(
@@ -86,10 +89,16 @@ class BarBuilder:
             raise ValueError(f"no timeframe {timeframe!r}: MT5 has {known}")
         if price not in ("bid", "last"):
             raise ValueError(f"bars are built of 'bid' or 'last', not {price!r}")
-        self.symbol, self.timeframe, self.point, self.price = symbol, timeframe, point, price
+        self.symbol, self.timeframe = symbol, timeframe
+        self.point, self.price = point, price
         self.late_ticks = 0
         self._whole_first = whole_first
         self._forming: FormingBar | None = None
+
+    def learn(self, instrument: Instrument) -> None:
+        """Build from here on by the facts of the symbol."""
+        self.point = instrument.point
+        self.price = "last" if instrument.chart_mode == CHART_MODE_LAST else "bid"
 
     @property
     def forming(self) -> Bar | None:
@@ -277,9 +286,10 @@ class BarBuilder:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`. Raises ValueError when it is of another builder."""
-        own = (self.symbol, self.timeframe, self.price)
-        if tuple(state.get(name) for name in ("symbol", "timeframe", "price")) != own:
+        own = (self.symbol, self.timeframe)
+        if tuple(state.get(name) for name in ("symbol", "timeframe")) != own:
             raise ValueError(f"this is no state of bars of {self.symbol} {self.timeframe}")
+        self.price = state["price"]
         self.late_ticks = int(state["late_ticks"])
         forming = state["forming"]
         self._forming = None if forming is None else FormingBar.of(forming)

@@ -258,6 +258,7 @@ def instrument(symbol: str, info: Any, reading: Reading) -> Instrument:
         margin_maintenance=info.margin_maintenance,
         margin_hedged=info.margin_hedged,
         margin_hedged_use_leg=bool(info.margin_hedged_use_leg),
+        chart_mode=info.chart_mode,
     )
 
 

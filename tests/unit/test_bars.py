@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from consumers.bars import Bar, BarBuilder, ClosedBar, bars_of
 from events.candles import TIMEFRAME_SECONDS, CandleBatch
 from events.clock_rules import ClockRule
+from events.market import Instrument
 from events.ticks import OffsetSource, RateArray
 from producers.terminals import constants as mt5
 from producers.terminals.recorded import RecordedOptions, RecordedTerminal
@@ -325,6 +326,24 @@ def test_the_smallest_spread_is_told_in_points() -> None:
     ticks.ask[2] = 1.0001
     assert BarBuilder("X", "M1", point=0.0001).update_many(ticks)[0].bar.spread_points == 1
     assert BarBuilder("X", "M1").update_many(ticks)[0].bar.spread_points == 0
+
+
+def test_bars_of_an_exchanges_symbol_are_of_last_prices() -> None:
+    ticks = made([(0, 1.0), (60, 2.0), (61, 2.2), (120, 3.0), (180, 4.0)])
+    ticks.last[2:4] = 2.5
+    builder = BarBuilder("X", "M1")
+    facts = Instrument(
+        symbol="X", broker_symbol="X", digits=2, point=0.01, tick_size=0.01, contract_size=1,
+        volume_min_lots=1, volume_max_lots=9, volume_step_lots=1, chart_mode=1,
+        event_time_ms=0, recv_time_ms=0,
+    )  # fmt: skip
+    builder.learn(facts)
+    closed = builder.update_many(ticks)
+    assert [prices(bar) for _, bar in closed] == [(2.0, 2.5, 2.0, 2.5, 2), (2.5, 2.5, 2.5, 2.5, 1)]
+    assert closed[0].bar.spread_points == 10
+    other = BarBuilder("X", "M1")
+    other.restore(builder.state())
+    assert other.price == "last"
 
 
 def test_bars_of_recorded_candles_are_bars() -> None:

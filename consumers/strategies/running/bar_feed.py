@@ -8,6 +8,7 @@ from typing import Any
 from consumers.bars import Bar, BarBuilder, ClosedBar, bars_of
 from consumers.strategies.running.tick_run import TickRun
 from events.candles import TIMEFRAME_SECONDS, CandleBatch
+from events.market import Instrument
 
 FEW_TICKS = 12
 """So many are taken one by one: that is faster than arrays of them."""
@@ -38,13 +39,14 @@ class BarFeed:
         """Bars that were told so far, of the timeframe with the fewest."""
         return min(self._told.values(), default=0)
 
-    def closed_by(self, run: TickRun, point: float | None) -> list[ClosedBar]:
+    def closed_by(self, run: TickRun, facts: Instrument | None) -> list[ClosedBar]:
         """Bars that ticks of a run close, in the order they are to be told; of one tick those of
         the shortest timeframe first."""
         indexes = run.indexes_of(self._symbol)
         found: list[ClosedBar] = []
         for builder in self._builders.values():
-            builder.point = point or 0.0
+            if facts is not None:
+                builder.learn(facts)
             count = len(run) if indexes is None else len(indexes)
             if count <= FEW_TICKS:
                 chosen = range(len(run)) if indexes is None else indexes.tolist()

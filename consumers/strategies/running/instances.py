@@ -143,8 +143,7 @@ class Instances:
 
     def _bars(self, part: Part, symbol: str, told: TickRun, first: int) -> Iterator[Happening]:
         feed = self._feed(part, symbol)
-        facts = self._around.instruments.get(symbol)
-        closed = feed.closed_by(told, None if facts is None else facts.point)
+        closed = feed.closed_by(told, self._around.instruments.get(symbol))
         for order, (index, bar) in enumerate(closed):
             yield Happening(first + index, order, partial(_tell_bar, part, feed, bar))
 

@@ -71,6 +71,12 @@ LAZY: dict[str, tuple[str, str]] = {
     "risk reference": ("consumers.risk.cli:reference", "State what losses are measured from."),
     "risk what-if": ("consumers.risk.what_if_cli:what_if", "Run other rules over the log."),
     "risk packs": ("events.rules.files.cli:packs", "Rule packs of prop-firm styles."),
+    "execution on": ("consumers.execute.desk.cli:switch_on", "Act on signals: paper, or live."),
+    "execution off": ("consumers.execute.desk.cli:switch_off", "Act on no signals any more."),
+    "execution status": (
+        "consumers.execute.desk.cli:status",
+        "Switch, targets, intents, refusals.",
+    ),
     "migrate": ("consumers.cli:migrate", "Bring the database to this program's schema."),
     "groups list": ("events.groups.cli:list_groups", "Who reads the log, how far, and who lives."),
     "groups remove": ("events.groups.cli:remove_group", "Remove a group for good."),
@@ -120,6 +126,12 @@ class ArchiveGroup(LazyGroup):
     """`bridgectl archive ...`"""
 
     prefix = "archive "
+
+
+class ExecutionGroup(LazyGroup):
+    """`bridgectl execution ...`"""
+
+    prefix = "execution "
 
 
 class RiskGroup(LazyGroup):
@@ -175,6 +187,11 @@ def archive() -> None:
 @cli.group(cls=RiskGroup)
 def risk() -> None:
     """Risk: limits, what losses are measured from, what other rules would have done."""
+
+
+@cli.group(cls=ExecutionGroup)
+def execution() -> None:
+    """Acting on signals: switched on per terminal, and what became of each target."""
 
 
 @cli.group(cls=TerminalGroup)

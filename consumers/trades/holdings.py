@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from consumers.trades.strategies import strategy_of
+from consumers.trades.strategies import strategy_of, target_names
 from events.codec import AnyEvent, BadEvent, UnknownEvent, decode_data
 from events.guarding import GuardState, LatchChanged
 from events.log import ACCOUNT_PARTITION, SOURCE, Log, LogError, Slot
@@ -107,6 +107,7 @@ def _of(log: Log, namespace: str) -> AccountHoldings:
     rows: dict[int, Any] = {}
     if isinstance(marks, Marks):
         rows = {int(row["ticket"]): row for row in marks.rows}
+    names = target_names(log, namespace)
     held = book.positions if isinstance(book, Book) else ()
     guard, latch = newest.get(GuardState), newest.get(LatchChanged)
     return AccountHoldings(
@@ -114,7 +115,9 @@ def _of(log: Log, namespace: str) -> AccountHoldings:
         account=account if isinstance(account, Account) else None,
         book_ms=book.recv_time_ms if isinstance(book, Book) else None,
         marked_ms=marks.recv_time_ms if isinstance(marks, Marks) else None,
-        holdings=tuple(_holding(one, rows.get(one.ticket), prices.get(one.symbol)) for one in held),
+        holdings=tuple(
+            _holding(one, rows.get(one.ticket), prices.get(one.symbol), names) for one in held
+        ),
         guard=guard if isinstance(guard, GuardState) else None,
         latch=latch if isinstance(latch, LatchChanged) else None,
     )
@@ -134,7 +137,9 @@ def _newest(states: Mapping[tuple[str, str], bytes]) -> dict[type, AnyEvent]:
     return newest
 
 
-def _holding(position: Position, mark: Any | None, quote: Any | None) -> Holding:
+def _holding(
+    position: Position, mark: Any | None, quote: Any | None, names: Mapping[str, str]
+) -> Holding:
     return Holding(
         ticket=position.ticket, identifier=position.identifier, symbol=position.symbol,
         side="sell" if position.side else "buy", lots=position.volume_lots,
@@ -145,5 +150,5 @@ def _holding(position: Position, mark: Any | None, quote: Any | None) -> Holding
         swap=float(mark["swap"]) if mark is not None else None,
         stop_loss=position.stop_loss or None, take_profit=position.take_profit or None,
         magic=position.magic, comment=position.comment,
-        strategy=strategy_of(position.magic, position.comment), opened_ms=position.time_ms,
+        strategy=strategy_of(position.magic, position.comment, names), opened_ms=position.time_ms,
     )  # fmt: skip

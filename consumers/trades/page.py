@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -42,7 +42,7 @@ def trades_page(found: Sequence[Found]) -> RenderableType:
         text = f"  {len(closed)} closed, {won} won, net {one.net_profit:+,.2f}"
         parts.append(Text.assemble((one.terminal, "bold"), text))
         if one.updates:
-            parts.append(_trades(one.updates))
+            parts.append(_trades(one.updates, one.names))
         if one.cut:
             parts.append(Text(one.cut, style=BAD))
     return Group(*parts)
@@ -79,7 +79,7 @@ def _holdings(one: AccountHoldings, *, now_ms: int) -> Table:
     return _cut(table, len(one.holdings))
 
 
-def _trades(updates: Sequence[TradeUpdate]) -> Table:
+def _trades(updates: Sequence[TradeUpdate], names: Mapping[str, str]) -> Table:
     table = _table(
         "position", "symbol", "side", "lots", "entry", "exit", "profit", "costs", "net",
         "strategy", "opened (UTC)", "closed (UTC)", "by",
@@ -92,7 +92,7 @@ def _trades(updates: Sequence[TradeUpdate]) -> Table:
             f"{trade.volume_lots:g}", _price(trade.price_entry or None),
             _price(trade.price_exit or None), _money(trade.profit),
             _money(trade.commission + trade.swap + trade.fee), _money(trade.net_profit),
-            strategy_of(trade.magic, trade.comment),
+            strategy_of(trade.magic, trade.comment, names),
             utc_text(trade.open_time_ms or None)[:TO_THE_SECOND],
             utc_text(trade.close_time_ms or None)[:TO_THE_SECOND],
             _ended(update),

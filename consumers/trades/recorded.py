@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.trades.strategies import strategy_of
+from consumers.trades.strategies import strategy_of, target_names
 from events.codec import BadEvent, UnknownEvent, decode
 from events.log import ACCOUNT_PARTITION, Entry, EntryId, Lane, Log, Slot, Stream
 from events.trading import TradeUpdate
@@ -52,6 +52,8 @@ class Found:
     updates: tuple[TradeUpdate, ...]
     cut: str = ""
     """Why not everything was looked at, or empty."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of strategies, as `strategy_of` takes them."""
 
     @property
     def net_profit(self) -> float:
@@ -65,11 +67,11 @@ class Found:
             "net_profit": self.net_profit,
             "closed": sum(one.state == "closed" for one in self.updates),
             "cut": self.cut,
-            "trades": [as_json(one) for one in self.updates],
+            "trades": [as_json(one, self.names) for one in self.updates],
         }
 
 
-def as_json(update: TradeUpdate) -> dict[str, Any]:
+def as_json(update: TradeUpdate, names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One trade as plain values; tickets as text."""
     trade = update.trade
     return {
@@ -77,7 +79,7 @@ def as_json(update: TradeUpdate) -> dict[str, Any]:
         "login": update.login,
         "state": update.state,
         "net_profit": round(trade.net_profit, 8),
-        "strategy": strategy_of(trade.magic, trade.comment),
+        "strategy": strategy_of(trade.magic, trade.comment, names),
         "doubt": update.doubt,
     }
 
@@ -108,7 +110,7 @@ def recorded(log: Log, namespace: str, wanted: Wanted, *, stored: Stored | None 
                 newest.setdefault(update.key, update)
     chosen = [update for update in newest.values() if wanted.takes(update)]
     chosen.sort(key=lambda one: (one.trade.close_time_ms or NEVER_MS, one.trade.open_time_ms))
-    return Found(namespace, tuple(chosen), cut)
+    return Found(namespace, tuple(chosen), cut, target_names(log, namespace))
 
 
 def newest_first(log: Log, stream: Stream) -> Iterator[Entry]:

@@ -1,0 +1,1 @@
+"""What people switch and see of acting on signals."""

@@ -228,6 +228,7 @@ def up(
     bridgectl up --terminal recorded --ticks EURUSD.csv.gz --speed max --json
     """
     from events.embedded import servers
+    from events.notify import can_deliver
     from events.program_log import program_log_of
     from events.running import RunOptions, run
 
@@ -239,7 +240,7 @@ def up(
         for_s=for_s,
         window=sys.stdout.isatty() and not (plain or as_json),
         volatile_allowed=volatile_log,
-        alerts_wanted=settings.alerts_configured,
+        alerts_wanted=settings.alerts_configured and can_deliver(settings, tell=log.error),
         result_wanted=as_json,
         environment={"BRIDGE_STATE_DIR": str(settings.state_dir)},
     )

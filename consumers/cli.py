@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 from click.core import ParameterSource
@@ -30,7 +30,7 @@ from consumers.workers.supervise import REFUSED, WORKERS_MAX, CrewState
 from consumers.workers.taking import GroupRefused
 from events.durations import SecondsRange
 from events.log import Log
-from events.notify import BadTarget, target_names, targets_of
+from events.notify import BadTarget, target_names, usable_targets
 from events.processes import stopped_by_signals
 from events.program_log import program_log_of
 from events.retention import whole_log
@@ -230,10 +230,22 @@ def _specs(
         for spec in specs:
             spec.group()
         if _is_of(ALERTS, group) and handler is None:
-            targets_of(settings)
+            specs = _deliverable(specs, settings)
     except (BadTarget, UnknownGroup, UnknownHandler) as error:
         raise click.UsageError(str(error)) from error
     return specs
+
+
+def _deliverable(specs: Sequence[GroupSpec], settings: Settings) -> list[GroupSpec]:
+    """Those whose target can be used; the others are told. Raises BadTarget when none can."""
+    targets, problems = usable_targets(settings)
+    names = {target.name for target in targets}
+    found = [spec for spec in specs if spec.parameters.get("target") in names]
+    if not found and problems:
+        raise BadTarget("; ".join(problems))
+    for problem in problems:
+        click.echo(f"bridgectl: alerts are not delivered there: {problem}", err=True)
+    return found
 
 
 def _try_out(spec: GroupSpec) -> None:

@@ -3,7 +3,7 @@
 from events.notify.delivery import Outcome, Result, deliver
 from events.notify.message import Message
 from events.notify.target import BadTarget, Refused, Target, Undelivered
-from events.notify.targets import WEBHOOK, target_names, targets_of
+from events.notify.targets import WEBHOOK, can_deliver, target_names, targets_of, usable_targets
 
 __all__ = [
     "WEBHOOK",
@@ -14,7 +14,9 @@ __all__ = [
     "Result",
     "Target",
     "Undelivered",
+    "can_deliver",
     "deliver",
     "target_names",
     "targets_of",
+    "usable_targets",
 ]

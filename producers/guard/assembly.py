@@ -8,7 +8,7 @@ from threading import Thread
 
 from events.alerts import Alert
 from events.log import Log, LogUnavailable
-from events.notify import deliver, targets_of
+from events.notify import deliver, usable_targets
 from events.settings import Settings, TerminalSettings
 from producers.guard.far_keeper import FarKeeper
 from producers.guard.keeper import GuardKeeper
@@ -106,10 +106,10 @@ def log_opener(settings: Settings) -> Callable[[], Log]:
 
 def pager(settings: Settings) -> Callable[[Alert], None] | None:
     """Delivers an alert to the targets of ALERT_*, in a thread of its own; None: there are none.
-
-    Raises BadTarget.
-    """
-    targets = targets_of(settings)
+    Those that cannot be used are told, and keep no guard from guarding."""
+    targets, problems = usable_targets(settings)
+    for problem in problems:
+        logger.error("alerts past a dead log do not go there: %s", problem)
     if not targets:
         return None
 

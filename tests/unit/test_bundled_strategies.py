@@ -127,6 +127,19 @@ def test_each_goes_on_after_restarts_as_if_there_were_none(example: Example) -> 
     assert found == expected
 
 
+def test_rows_without_prices_move_no_average() -> None:
+    example = EXAMPLES["ema-cross"]
+    run = recorded(example.ticks).part(0, 20_000)
+    spoilt = run.picked(np.repeat(np.arange(20_000), np.where(np.arange(20_000) % 50, 1, 2)))
+    second = np.flatnonzero(np.arange(20_000) % 50 == 0) + np.arange(400) + 1
+    spoilt.bid[second[::2]] = 0.0
+    spoilt.ask[second[1::2]] = 0.0
+    expected = [(one.event_time_ms, one.target) for one in instances(example).run_all(run)]
+    found = [(one.event_time_ms, one.target) for one in instances(example).run_all(spoilt)]
+    assert expected
+    assert found == expected
+
+
 def fill(reason: str, *, symbol: str = "EURUSD") -> Fill:
     return Fill(symbol, "", 0, "sell", "out", 0.1, 1.0, -5.0, 0.0, reason, 7, 0.0)
 

@@ -43,9 +43,12 @@ class Deciding:
         if target["intent"]:
             self._overdue(target)
             return
-        if waits(target, self._now_ms):
-            return
         owned = held_lots(self._memory.holdings, target["owner"])
+        if waits(target, self._now_ms):
+            entry = target["state"] == "wanted" and target["side"] * owned >= 0
+            if entry and target["side"] and not target["order"] and self._late(target):
+                _expire(target)
+            return
         if target["order"]:
             yield from self._pending(target)
             return

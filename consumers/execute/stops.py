@@ -28,6 +28,8 @@ def after(memory: Memory, target: Target, signed: float) -> list[float]:
     held = memory.holdings.get(target["symbol"])
     parts = {} if held is None else {o: p["lots"] for o, p in held["parts"].items()}
     net = (0.0 if held is None else net_lots(held)) + signed
+    if net * signed <= 0:
+        return [0.0, 0.0]  # it only makes the position smaller: stops of the other side stay
     parts[target["owner"]] = parts.get(target["owner"], 0.0) + signed
     return _together(memory, parts, net)
 

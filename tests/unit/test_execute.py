@@ -225,6 +225,7 @@ def test_two_strategies_of_one_symbol_sum_up_when_netting() -> None:
     desk.signal("long", strategy="a", volume_lots=0.2)
     desk.run()
     desk.signal("short", strategy="b", volume_lots=0.1)
+    assert desk.next().stop_loss is None, "it makes the long position smaller, whose stop stays"
     desk.run()
     assert (desk.net(), desk.held("a"), desk.held("b")) == (0.1, 0.2, -0.1)
     desk.signal("flat", strategy="b")

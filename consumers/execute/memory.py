@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 from consumers.execute.ownership import Holdings, Seen
@@ -104,11 +105,16 @@ class Known:
 
 
 class Memory:
-    """One account in the state of a task. Keys begin with its login."""
+    """One account in the state of a task, while one event is handled. Keys begin with its login.
+
+    What is looked at often is looked up once: such values are changed in place.
+    """
 
     def __init__(self, state: State, login: int, known: Known) -> None:
         self._state, self._known, self.login = state, known, login
         self._prefix = f"{login}:"
+        self.now_ms: int = self._get("now", 0)
+        """The newest time that any event told (UTC)."""
 
     def _get(self, name: str, default: Any = None) -> Any:
         return self._state.get(self._prefix + name, default)
@@ -123,20 +129,21 @@ class Memory:
             return value
         return found
 
+    def _forget(self, *names: str) -> None:
+        """Look it up again."""
+        for name in names:
+            self.__dict__.pop(name, None)
+
     # --- time, account, prices
 
-    @property
-    def now_ms(self) -> int:
-        """The newest time that any event told (UTC)."""
-        return int(self._get("now", 0))
-
-    def pass_time(self, at_ms: int) -> int:
+    def pass_time(self, at_ms: int) -> None:
         """Time never runs backwards."""
-        now_ms = max(at_ms, self.now_ms)
-        self._set("now", now_ms)
-        return now_ms
+        if at_ms > self.now_ms:
+            self.now_ms = at_ms
+            self._set("now", at_ms)
 
     def take_account(self, event: Account) -> None:
+        self._forget("account", "hedging")
         self._set(
             "account",
             {
@@ -148,12 +155,12 @@ class Memory:
             },
         )  # fmt: skip
 
-    @property
+    @cached_property
     def account(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._get("account")
         return found
 
-    @property
+    @cached_property
     def hedging(self) -> bool:
         account = self.account
         return account is not None and bool(account["hedging"])
@@ -243,7 +250,7 @@ class Memory:
         found: dict[str, Any] | None = self._get("risk")
         return found
 
-    @property
+    @cached_property
     def stopping(self) -> dict[str, Any]:
         """Latch, guard and commands; may be changed in place. See `checks`."""
         found: dict[str, Any] = self._default(
@@ -254,6 +261,7 @@ class Memory:
     # --- what is held
 
     def take_book(self, event: Book) -> None:
+        self._forget("book")
         self._set(
             "book",
             [
@@ -265,7 +273,7 @@ class Memory:
             ],
         )  # fmt: skip
 
-    @property
+    @cached_property
     def book(self) -> dict[int, Seen] | None:
         """By identifier; None before the first book."""
         found = self._get("book")
@@ -273,7 +281,7 @@ class Memory:
             return None
         return {row[0]: Seen(*row) for row in found}
 
-    @property
+    @cached_property
     def holdings(self) -> Holdings:
         """May be changed in place."""
         found: Holdings = self._default("holdings", {})
@@ -298,7 +306,7 @@ class Memory:
 
     # --- targets and intents
 
-    @property
+    @cached_property
     def owners(self) -> dict[int, str]:
         """Owner -> key of its target; may be changed in place."""
         found: dict[int, str] = self._default("owners", {})
@@ -326,13 +334,13 @@ class Memory:
         key = self.owners.get(owner)
         return None if key is None else self.target(key)
 
-    @property
+    @cached_property
     def active(self) -> list[str]:
         """Keys of targets with something to do or to wait for; may be changed in place."""
         found: list[str] = self._default("active", [])
         return found
 
-    @property
+    @cached_property
     def intents(self) -> dict[int, Intent]:
         """Without an end yet; may be changed in place."""
         found: dict[int, Intent] = self._default("intents", {})

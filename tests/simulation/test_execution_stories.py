@@ -1,4 +1,4 @@
-"""Random stories of targets: in the end the account holds what was wanted, or it is said why not."""
+"""Random stories of targets: the account ends with what was wanted, or it is said why not."""
 
 from __future__ import annotations
 

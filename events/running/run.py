@@ -24,7 +24,7 @@ from events.views.state import collect
 MODULE = "bridgectl"
 PERSIST = "persist"
 """The group that stores everything."""
-GROUPS = ("risk", "trades", "watch", "analytics")
+GROUPS = ("risk", "trades", "watch", "analytics", "execute")
 """Groups that run beside it, each with one worker."""
 REDIS_WAIT_S = (0.5, 1.0, 2.0, 5.0)
 MADE_UP = (TerminalKind.SIMULATED, TerminalKind.RECORDED)

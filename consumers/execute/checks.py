@@ -32,31 +32,33 @@ def take_command(memory: Memory, command: Command) -> None:
     stopping, now_ms = memory.stopping, memory.now_ms
     if command.login not in (None, memory.login):
         return
-    if command.verb in ("halt", "flatten"):
-        stopping["asked"], stopping["asked_ms"] = f"{command.verb} by {command.issued_by}", now_ms
-    elif command.verb == "block":
+    arguments = command.arguments
+    if command.verb == "block" or (arguments.get("hold") == "symbol" and "until_ms" in arguments):
         _block(stopping, command, now_ms)
-    elif command.verb == "resume" and _typed(command) == str(memory.login):
+    elif command.verb in ("halt", "flatten"):
+        stopping["asked"], stopping["asked_ms"] = f"{command.verb} by {command.issued_by}", now_ms
+    elif command.verb == "resume" and str(arguments.get("typed_login", "")) == str(memory.login):
         stopping["asked"] = ""
         stopping.pop("blocks", None)
 
 
-def _typed(command: Command) -> str:
-    return str(command.arguments.get("typed_login", ""))
-
-
 def _block(stopping: dict[str, Any], command: Command, now_ms: int) -> None:
+    """No new trades while a cause lasts, of everything or of some symbols and currencies."""
     blocks: dict[str, list[Any]] = stopping.setdefault("blocks", {})
-    cause = str(command.arguments.get("cause", command.issued_by))
-    until_ms = command.arguments.get("until_ms")
+    arguments = command.arguments
+    cause = str(arguments.get("cause", command.issued_by))
+    symbol = [arguments["symbol"]] if arguments.get("symbol") else []
+    only = [*symbol, *(arguments.get("symbols") or ()), *(arguments.get("concerns") or ())]
+    if symbol:
+        cause = f"{cause}/{symbol[0]}"
+    until_ms = arguments.get("until_ms")
     blocks.pop(cause, None)
     if until_ms is None or int(until_ms) > now_ms:
         until = None if until_ms is None else int(until_ms)
-        blocks[cause] = [until, str(command.arguments.get("reason", cause))]
-    for ended in [
-        one for one, (until, _) in blocks.items() if until is not None and until <= now_ms
-    ]:
-        del blocks[ended]
+        blocks[cause] = [until, str(arguments.get("reason", cause)), list(map(str, only))]
+    for one, (until, *_) in list(blocks.items()):
+        if until is not None and until <= now_ms:
+            del blocks[one]
     while len(blocks) > BLOCKS_MAX:
         del blocks[next(iter(blocks))]
 
@@ -74,12 +76,13 @@ def take_guard(memory: Memory, event: GuardState) -> None:
     said = event.state in ("blocked", "halted", "flattening", "blind")
     stopping["guard"] = f"{event.state}: {event.reason}".rstrip(": ") if said else ""
     stopping["until_ms"] = event.blocked_until_ms if event.state == "blocked" else None
+    stopping["only"] = list(event.blocked_only)
     if not event.latched and event.state == "watching":
         stopping["latch"] = ""
 
 
-def halted(memory: Memory) -> str:
-    """Why nothing may be opened on the account now; empty: it may."""
+def halted(memory: Memory, symbol: str) -> str:
+    """Why nothing may be opened in a symbol now; empty: it may."""
     stopping, now_ms = memory.stopping, memory.now_ms
     if stopping["latch"]:
         return f"the account is latched: {stopping['latch']}"
@@ -88,10 +91,19 @@ def halted(memory: Memory) -> str:
         return f"the guard says {stopping['guard']}"
     if stopping["asked"] and now_ms - stopping["asked_ms"] < ASKED_MS:
         return f"{stopping['asked']} was asked for"
-    for until, reason in stopping.get("blocks", {}).values():
-        if until is None or until > now_ms:
+    names = _names(memory, symbol)
+    if names & set(stopping.get("only", ())):
+        return f"the guard blocks {symbol}"
+    for until, reason, only in stopping.get("blocks", {}).values():
+        if (until is None or until > now_ms) and (not only or names & set(only)):
             return f"new trades are blocked: {reason}"
     return ""
+
+
+def _names(memory: Memory, symbol: str) -> set[str]:
+    """A symbol and its currencies."""
+    facts = memory.instrument(symbol)
+    return {symbol} if facts is None else {symbol, facts.currency_base, facts.currency_profit}
 
 
 def flattened(memory: Memory) -> bool:
@@ -123,7 +135,7 @@ def check_entry(
 ) -> None:
     """Raises Refused when an entry of so many lots at this price, of which one order takes
     `order_lots`, may not be asked for."""
-    reason = halted(memory)
+    reason = halted(memory, instrument.symbol)
     if reason:
         raise Refused(reason, passing=memory.stopping["guard"].startswith("blind"))
     account = memory.account

@@ -202,7 +202,7 @@ class Deciding:
             lots, signed = abs(net), -net  # first what closes, then what would open
         levels = [0.0, 0.0]
         if not smaller:
-            reason = checks.halted(self._memory)
+            reason = checks.halted(self._memory, target["symbol"])
             if reason:
                 raise Refused(f"closing this part enlarges the whole position: {reason}")
             levels = stops.after(self._memory, target, signed)

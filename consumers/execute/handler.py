@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from consumers.execute import answering, checks
 from consumers.execute.deciding import Deciding
 from consumers.execute.memory import Known, Memory, Target
-from consumers.execute.ownership import book_deal, disagrees, follow_book
+from consumers.execute.ownership import book_deal, disagrees, follow_book, follow_tickets
 from consumers.execute.signals import refused_state, retire, take_signal, tell
 from consumers.execute.sizing import Refused
 from consumers.runtime.handler import EVERY_WRITER, Handler, Inputs, Order
@@ -46,7 +46,7 @@ class ExecuteHandler(Handler):
         {
             "account", "book", "contracts", "deal", "order_done", "quotes", "trade_signal",
             "order_answer", "execution_set", "guard_state", "latch", "command", "risk_metrics",
-            "marks", "instrument", "terminal_up",
+            "instrument", "terminal_up",
         }
     )  # fmt: skip
 
@@ -127,6 +127,8 @@ class ExecuteHandler(Handler):
 
     def _book(self, memory: Memory, event: Book) -> list[Target]:
         memory.take_book(event)
+        if memory.book is not None:
+            follow_tickets(memory.holdings, memory.book)
         self._compare(memory)
         return []
 

@@ -233,6 +233,14 @@ def follow_book(
         _adopt(holdings, book, now_ms)
 
 
+def follow_tickets(holdings: Holdings, book: Mapping[int, Seen]) -> None:
+    """Brokers give a position another ticket when they open it again; its identifier stays."""
+    for held in holdings.values():
+        found = book.get(held["position"])
+        if found is not None:
+            held["ticket"] = found.ticket
+
+
 def disagrees(holdings: Holdings, book: Mapping[int, Seen], *, hedging: bool) -> bool:
     """Whether the book tells otherwise of what we own."""
     if hedging:

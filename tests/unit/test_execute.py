@@ -524,6 +524,36 @@ def test_a_command_is_heard_before_the_guard_obeyed_it(verb: str) -> None:
     assert desk.target().state == "refused"
 
 
+@pytest.mark.parametrize(
+    "about", [{"symbols": ["GBPUSD"]}, {"concerns": ["GBP"]}, {"symbol": "GBPUSD"}],
+    ids=["symbols", "currency", "symbol"],
+)  # fmt: skip
+def test_a_block_of_some_symbols_lets_others_trade(about: dict[str, object]) -> None:
+    desk = Desk(symbols=[instrument("GBPUSD")])
+    arguments = {"reason": "news", "cause": "news", "until_ms": desk.now_ms + 60_000, **about}
+    desk.give(
+        Command(event_time_ms=desk.now_ms, command_id="1", verb="block", issued_by="risk",
+                arguments=arguments, login=LOGIN)
+    )  # fmt: skip
+    desk.signal("long", symbol="GBPUSD")
+    assert "news" in desk.target("ema", "GBPUSD").reason
+    desk.signal("long")
+    desk.run()
+    assert desk.target().state == "reached"
+
+
+def test_a_position_that_gets_another_ticket_is_closed_by_it() -> None:
+    desk = Desk()
+    desk.signal("long")
+    desk.run()
+    desk.open_position().ticket = 777
+    desk.book()
+    desk.signal("flat")
+    assert desk.next().position == 777
+    desk.run()
+    assert desk.net() == 0.0
+
+
 def test_a_guard_that_blocks_is_believed_until_it_ends() -> None:
     desk = Desk()
     state = {"event_time_ms": desk.now_ms, "login": LOGIN, "terminal": "demo"}

@@ -69,6 +69,8 @@ class Target(TypedDict):
     last_number: int
     told: list[Any]
     """What was told of it last."""
+    alarmed: bool
+    """A human was told that it needs one."""
 
 
 class Intent(TypedDict):

@@ -9,6 +9,7 @@ from consumers.execute.memory import TARGETS_MAX, Memory, Target
 from consumers.execute.ownership import held_lots
 from consumers.execute.sending import terms_of
 from consumers.execute.sizing import Refused, Wanted, wanted_size
+from events.alerts import Alert
 from events.decisions import TradeSignal
 from events.executing import TargetState
 from events.magic import owner_of
@@ -81,7 +82,7 @@ def _new(memory: Memory, signal: TradeSignal) -> Target:
         price_limit=None, price_stop=None, no_stop=False, valid_until_ms=None,
         deviation_points=None, bid=0.0, ask=0.0, at_ms=0, signal="", state="reached", reason="",
         tries=0, orders=0, rests=0, not_before_ms=0, waiting_since_ms=0, order=0, order_terms=[],
-        order_intent=0, intent=0, last_number=0, told=[],
+        order_intent=0, intent=0, last_number=0, told=[], alarmed=False,
     )  # fmt: skip
     memory.add_target(target)
     return target
@@ -110,9 +111,10 @@ def retire(target: Target, reason: str, *, owned_before: float) -> None:
         target["state"], target["reason"] = "retired", reason
 
 
-def tell(memory: Memory, target: Target) -> Iterator[TargetState]:
-    """How it stands, where that is news."""
+def tell(memory: Memory, target: Target) -> Iterator[TargetState | Alert]:
+    """How it stands, where that is news; and what a human has to do about it."""
     owned = held_lots(memory.holdings, target["owner"])
+    yield from _alarm(memory, target, owned)
     lots = target["lots"] or 0.0
     now: list[Any] = [target["state"], target["side"], lots, owned, target["reason"]]
     if now == target["told"]:
@@ -130,6 +132,27 @@ def tell(memory: Memory, target: Target) -> Iterator[TargetState]:
         held_lots=owned,
         reason=target["reason"],
         signal=target["signal"],
+    )
+
+
+def _alarm(memory: Memory, target: Target, owned: float) -> Iterator[Alert]:
+    """Something is held that is not wanted, or may be, and nothing more is tried."""
+    stuck = target["state"] == "refused" and owned != 0 and owned * target["side"] <= 0
+    if target["state"] == "unknown":
+        intent = memory.intents.get(target["intent"])
+        stuck = intent is None or not intent["state"]
+    if stuck == target["alarmed"]:
+        return
+    target["alarmed"] = stuck
+    yield Alert(
+        event_time_ms=memory.now_ms,
+        severity="critical",
+        topic="execution",
+        subject=f"{memory.login}/{target['key']}",
+        text=f"target {target['key']} is {target['state']}, {owned:g} lots are held: "
+        f"{target['reason'] or 'as wanted'}",
+        cure="" if not stuck else "look at `bridgectl execution status`; close by hand if need be",
+        resolved=not stuck,
     )
 
 

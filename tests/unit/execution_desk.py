@@ -8,6 +8,7 @@ from typing import Any
 from consumers.execute import ExecuteHandler
 from consumers.runtime.state import State
 from events.accounting import Fill, Ledger, MarginMode, OpenPosition
+from events.alerts import Alert
 from events.codec import AnyEvent
 from events.decisions import TradeSignal
 from events.executing import ExecutionSet, OrderAnswer, OrderIntent, TargetState
@@ -52,6 +53,7 @@ class Desk:
         self.orders: dict[int, OrderIntent] = {}
         """Pending orders that stand, by ticket."""
         self.told: list[TargetState] = []
+        self.alerts: list[Alert] = []
         self.intents: list[OrderIntent] = []
         """Every one so far."""
         self.waiting: list[OrderIntent] = []
@@ -79,6 +81,8 @@ class Desk:
                     assert not self.under_way(output), "two intents of one target are under way"
                     self.intents.append(output)
                     self.waiting.append(output)
+                elif isinstance(output, Alert):
+                    self.alerts.append(output)
                 else:
                     assert isinstance(output, TargetState)
                     self.told.append(output)

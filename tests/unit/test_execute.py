@@ -397,6 +397,25 @@ def test_a_close_is_tried_until_the_market_opens() -> None:
     assert desk.net() == 0.0
 
 
+def test_a_human_is_told_of_what_cannot_be_closed_and_when_that_is_over() -> None:
+    desk = Desk()
+    desk.signal("long")
+    desk.run()
+    desk.signal("flat")
+    for _ in range(30):
+        for one in list(desk.waiting):
+            desk.refuse(one, 10017, "trading is disabled")
+        desk.wait(100_000)
+    assert (desk.target().state, desk.held()) == ("refused", 0.01)
+    [alert] = desk.alerts
+    assert (alert.severity, alert.resolved) == ("critical", False)
+    assert "trading is disabled" in alert.text
+    desk.signal("flat")
+    desk.run()
+    assert desk.net() == 0.0
+    assert desk.alerts[-1].resolved
+
+
 def test_the_rest_of_a_partial_fill_is_asked_for_once() -> None:
     desk = Desk()
     desk.signal("long", volume_lots=0.5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from consumers.execute.memory import Intent, Memory, Target
 from consumers.execute.ownership import DUST_LOTS, held_lots
 from events.executing import OrderAnswer
-from events.trading import Deal, OrderDone
+from events.magic import parts_of
+from events.trading import Deal, OrderDone, Orders
 
 APART_MS = 10_000
 """Answers, deals and the book are no one snapshot: so long they may tell different things."""
@@ -28,6 +29,8 @@ _PASSING = frozenset(
 )  # fmt: skip
 """Codes after which the same may be asked again later (MQL5 reference, "Return codes of the trade
 server"); 0: no broker was asked."""
+FIRST_PENDING = 2
+"""MT5's ORDER_TYPE: 0 and 1 are market orders."""
 _CANCELLED, _REJECTED, _EXPIRED = 2, 5, 6
 """MT5's ORDER_STATE."""
 
@@ -114,6 +117,38 @@ def take_order_done(memory: Memory, event: OrderDone) -> None:
         target["state"], target["reason"] = "refused", "the broker rejected the pending order"
     else:
         target["state"], target["reason"] = "retired", "manual"
+
+
+def take_orders(memory: Memory, event: Orders) -> list[Target]:
+    """Notice pending orders with a magic of ours that nobody remembers: memory was lost."""
+    seen: dict[int, list[int]] = {}
+    for order in event.orders:
+        ours = parts_of(order.magic)
+        if ours is None or order.magic in memory.intents or order.type < FIRST_PENDING:
+            continue
+        target = memory.of_owner(ours[0])
+        if target is None or target["order"] != order.ticket:
+            before = memory.strays.get(ours[0])
+            known = before is not None and before[0] == order.ticket
+            since_ms = before[2] if before is not None and known else memory.now_ms
+            seen[ours[0]] = [order.ticket, order.magic, since_ms]
+    memory.strays.clear()
+    memory.strays.update(seen)
+    return []
+
+
+def take_strays(memory: Memory) -> list[Target]:
+    """Give them to their targets, who do not want them: an order that is known again is cancelled
+    and, where it is wanted, placed anew. Not at once: a look may be older than an answer."""
+    found = []
+    for owner, (ticket, magic, since_ms) in list(memory.strays.items()):
+        target = memory.of_owner(owner)
+        if target is None or target["order"] or memory.now_ms - since_ms < APART_MS:
+            continue
+        del memory.strays[owner]
+        target["order"], target["order_intent"], target["order_terms"] = ticket, magic, []
+        found.append(target)
+    return found
 
 
 def drop_order(memory: Memory, target: Target) -> None:

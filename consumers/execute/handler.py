@@ -21,7 +21,7 @@ from events.guarding import GuardState, LatchChanged
 from events.log import SOURCE, Lane
 from events.magic import parts_of
 from events.market import Contracts, Instrument, Quotes
-from events.trading import Account, Book, Deal, OrderDone
+from events.trading import Account, Book, Deal, OrderDone, Orders
 
 EXPERT = 3
 """MT5's DEAL_REASON of orders that programs send."""
@@ -44,8 +44,8 @@ class ExecuteHandler(Handler):
     live_only: ClassVar[bool] = True
     types: ClassVar[frozenset[str]] = frozenset(
         {
-            "account", "book", "contracts", "deal", "order_done", "quotes", "trade_signal",
-            "order_answer", "execution_set", "guard_state", "latch", "command", "risk_metrics",
+            "account", "book", "contracts", "deal", "order_done", "orders", "quotes",
+            "trade_signal", "order_answer", "execution_set", "guard_state", "latch", "command", "risk_metrics",
             "instrument", "terminal_up",
         }
     )  # fmt: skip
@@ -59,6 +59,7 @@ class ExecuteHandler(Handler):
             Book: self._book,
             Deal: self._deal,
             OrderDone: self._order_done,
+            Orders: answering.take_orders,
             OrderAnswer: self._answer,
             ExecutionSet: self._switch,
         }
@@ -109,6 +110,8 @@ class ExecuteHandler(Handler):
     def _by_time(self, memory: Memory) -> list[Target]:
         """What is due: deals that did not come, a book that goes on telling otherwise."""
         touched = answering.give_up_deals(memory)
+        if memory.strays:
+            touched += answering.take_strays(memory)
         since_ms = memory.doubt_since_ms
         if since_ms and memory.now_ms - since_ms >= answering.APART_MS:
             memory.doubt_since_ms = 0

@@ -289,6 +289,13 @@ class Memory:
         found: Holdings = self._default("holdings", {})
         return found
 
+    @cached_property
+    def strays(self) -> dict[int, list[int]]:
+        """Owner -> [ticket, magic, since when] of a pending order with a magic of ours that no
+        target knows of; may be changed in place."""
+        found: dict[int, list[int]] = self._default("strays", {})
+        return found
+
     def held_of_all(self) -> dict[int, float]:
         """Owner -> signed lots."""
         found: dict[int, float] = {}

@@ -13,7 +13,7 @@ from events.codec import AnyEvent
 from events.decisions import TradeSignal
 from events.executing import ExecutionSet, OrderAnswer, OrderIntent, TargetState
 from events.market import Contracts, Instrument, Quote, Quotes
-from events.trading import Account, Book, Deal, Order, OrderDone, Position
+from events.trading import Account, Book, Deal, Order, OrderDone, Orders, Position
 
 BEGIN_MS = 1_790_000_000_000
 LOGIN = 7
@@ -273,15 +273,22 @@ class Desk:
             return
         self.give(self.answer(intent, "done", retcode=DONE))
 
-    def order_done(self, ticket: int, state: int) -> None:
-        """A pending order ends by itself, or by hand (MT5's ORDER_STATE)."""
-        intent = self.orders.pop(ticket)
-        order = Order(
+    def tell_orders(self) -> None:
+        """Every pending order as it stands."""
+        orders = tuple(self._order(ticket, intent) for ticket, intent in self.orders.items())
+        self.give(Orders(**self.header, orders=orders))
+
+    def _order(self, ticket: int, intent: OrderIntent, state: int = 1) -> Order:
+        return Order(
             ticket=ticket, symbol=intent.symbol, type=2, state=state, magic=intent.magic,
             volume_initial_lots=intent.volume_lots, volume_current_lots=intent.volume_lots,
             price_open=1.0, time_setup_ms=self.now_ms, time_setup_server_ms=self.now_ms,
         )  # fmt: skip
-        self.give(OrderDone(**self.header, order=order))
+
+    def order_done(self, ticket: int, state: int) -> None:
+        """A pending order ends by itself, or by hand (MT5's ORDER_STATE)."""
+        intent = self.orders.pop(ticket)
+        self.give(OrderDone(**self.header, order=self._order(ticket, intent, state)))
 
     def fill_pending(self, ticket: int) -> None:
         """The price reached it."""

@@ -494,6 +494,33 @@ def test_a_lost_memory_adopts_the_positions_that_carry_its_magic() -> None:
     assert anew.net() == 0.0
 
 
+def test_a_lost_memory_finds_the_pending_orders_that_carry_its_magic() -> None:
+    desk = Desk()
+    desk.signal("long", price_limit=1.095, volume_lots=0.1)
+    desk.run()
+    anew = Desk()
+    anew.orders, anew.now_ms, anew.ticket = desk.orders, desk.now_ms + 60_000, desk.ticket
+    anew.tell_orders()
+    anew.signal("flat")
+    anew.wait(11_000)
+    assert (anew.next().verb, anew.next().order) == ("cancel", min(anew.orders))
+    anew.run()
+    anew.tell_orders()
+    anew.wait(60_000)
+    assert not anew.orders
+    assert anew.target().state == "reached"
+
+
+def test_an_order_that_stands_is_no_stray() -> None:
+    desk = Desk()
+    desk.signal("long", price_limit=1.095, volume_lots=0.1)
+    desk.run()
+    desk.tell_orders()
+    desk.wait(60_000)
+    assert not desk.waiting
+    assert len(desk.orders) == 1
+
+
 # --- what stops it
 
 

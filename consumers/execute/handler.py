@@ -44,9 +44,9 @@ class ExecuteHandler(Handler):
     live_only: ClassVar[bool] = True
     types: ClassVar[frozenset[str]] = frozenset(
         {
-            "account", "book", "contracts", "deal", "order_done", "orders", "quotes",
-            "trade_signal", "order_answer", "execution_set", "guard_state", "latch", "command", "risk_metrics",
-            "instrument", "terminal_up",
+            "account", "book", "command", "contracts", "deal", "execution_set", "guard_state",
+            "instrument", "latch", "order_answer", "order_done", "orders", "quotes",
+            "risk_metrics", "terminal_up", "trade_signal",
         }
     )  # fmt: skip
 

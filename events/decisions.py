@@ -113,8 +113,8 @@ class Command(Event):
     expires_ms: int | None = None
     """After this time a resume is refused, and a flatten blocks and pages instead of closing."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """`reason`; `magic` or `symbol` for a part of the account; `breach` names the limit, `breach_id`
-    the breach it follows from."""
+    """`reason`; `magic` or `symbol` for a part of the account; `breach` names the limit and
+    `breach_id` the breach it follows from."""
     login: int | None = None
     """The account it is meant for; a guard of another account refuses it."""
 
@@ -166,6 +166,13 @@ class ReferenceSet(Event):
     high_water: float | None = None
     day_reference: float | None = None
     """Of the day that runs now."""
+    kept: dict[str, float] = Field(default_factory=dict)
+    """References (by name) as group risk had told them at `kept_ms`, shifted by deposits and
+    withdrawals since then, less those that the references of now know: for who began anew after
+    that."""
+    kept_ms: int | None = None
+    kept_unknown: tuple[str, ...] = ()
+    """Those of them that are no more than a bound."""
     set_id: str = ""
     """Each is posted once; without it only one per account could be."""
 

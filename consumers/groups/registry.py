@@ -18,8 +18,9 @@ from consumers.workers.taking import AnyGroup
 from events.log import OPERATOR, SOURCE, checked_name
 
 PERSIST, STRATEGY, ALERTS, WATCH = "persist", "strategy", "alerts", "watch"
+RISK = "risk"
 HANDLERS: Mapping[str, tuple[str, str]] = {
-    "risk": ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
+    RISK: ("consumers.risk:RiskHandler", "drawdown and daily loss from account events"),
     "execute": (
         "consumers.execute:ExecuteHandler",
         "order intents from signals, where an operator switched that on",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from consumers.groups.registry import WATCH, GroupSpec
+from consumers.groups.registry import RISK, WATCH, GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
 from consumers.unordered import Consumer
@@ -128,9 +128,14 @@ def work(
 def _beside(
     spec: GroupSpec, choice: RunChoice, open_log: Callable[[], Log], settings: Settings
 ) -> AbstractContextManager[object]:
-    """What runs in the same process: a clock that notices who is silent, beside `watch`."""
-    if spec.name != WATCH or choice.until_idle:
+    """What runs in the same process: a clock that notices who is silent, beside `watch`; who
+    takes up references out of the archive, beside `risk`."""
+    if choice.until_idle or spec.name not in (WATCH, RISK):
         return nullcontext()
+    if spec.name == RISK:
+        from consumers.references.rebuilding import Rebuilding
+
+        return Rebuilding(open_log, settings, choice.namespaces)
     from consumers.alerts.watchdog import Watchdog
 
     return Watchdog(open_log, settings, choice.namespaces)

@@ -61,7 +61,7 @@ def metrics_of(
 
 
 def references_told(references: References, rules: Rules) -> dict[str, float | str | None]:
-    """What losses are measured from, for people."""
+    """What losses are measured from, for people, and for who has to begin anew from an archive."""
     if not references.since_ms:
         return {}
     return {
@@ -72,6 +72,14 @@ def references_told(references: References, rules: Rules) -> dict[str, float | s
         "day": references.day,
         "day_reference": _number(references.day_reference(rules.account)),
         "day_peak": _number(references.day_peak),
+        "since_ms": float(references.since_ms),
+        "high_balance": _number(references.high_balance),
+        "day_balance": _number(references.day_balance),
+        "day_equity": _number(references.day_equity),
+        "day_peak_balance": _number(references.day_peak_balance),
+        "best_day": _number(references.best_day),
+        "days_traded": float(references.days_traded),
+        "gap_s": float(rules.account.gap_s),
         "reset": utc_text(references.day_until_ms),
         "zone": rules.account.reset_zone,
         "unknown": ", ".join(references.unknown) or None,

@@ -4,6 +4,7 @@ from events.postgres.archive import (
     count_ticks,
     places_of_ticket,
     read_entries,
+    read_last_before,
     read_newest,
     read_ticks,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "migrate",
     "places_of_ticket",
     "read_entries",
+    "read_last_before",
     "read_newest",
     "read_offsets",
     "read_ticks",

@@ -50,6 +50,12 @@ _SELECT_NEWEST = (
     ' WHERE stream_id = %s AND type LIKE %s AND "time" >= raw.utc_time(%s)'
     " ORDER BY key, entry_ms DESC, entry_seq DESC"
 )
+_SELECT_LAST_BEFORE = (
+    "SELECT entry_ms, entry_seq, type, key,"
+    " coalesce(original, convert_to(body::text, 'UTF8')), cause FROM raw.events"
+    ' WHERE stream_id = %s AND type LIKE %s AND key = %s AND "time" < raw.utc_time(%s)'
+    ' ORDER BY "time" DESC, entry_ms DESC, entry_seq DESC LIMIT 1'
+)
 _SELECT_OF_TICKET = (
     "SELECT r.name, f.entry_ms, f.entry_seq FROM ("
     "SELECT stream_id, entry_ms, entry_seq FROM raw.deals"
@@ -159,6 +165,21 @@ def read_newest(connection: Connection, stream: Stream, name: str, *, since_ms: 
         Entry(stream, EntryId(ms, seq), type_, key, bytes(data), cause)
         for ms, seq, type_, key, data, cause in rows
     ]
+
+
+def read_last_before(
+    connection: Connection, stream: Stream, name: str, key: str, *, before_ms: int
+) -> Entry | None:
+    """The newest stored entry of a key, of JSON events called `name` (without a version) whose
+    event time lies before `before_ms`; None where there is none."""
+    stream_id = _stream_id(connection, stream)
+    pattern = name.replace("_", r"\_") + ".%"
+    arguments = (stream_id, pattern, key, before_ms)
+    row = connection.execute(_SELECT_LAST_BEFORE, arguments).fetchone()
+    if row is None:
+        return None
+    ms, seq, type_, key, data, cause = row
+    return Entry(stream, EntryId(ms, seq), type_, key, bytes(data), cause)
 
 
 def places_of_ticket(

@@ -137,6 +137,28 @@ def with_set(references: References, stated: ReferenceSet) -> References:
             update[DAY_BALANCE] = stated.day_reference
         known |= {DAY_BALANCE, DAY_EQUITY, DAY_PEAK}
     update["unknown"] = tuple(name for name in references.unknown if name not in known)
+    return _with_kept(references.model_copy(update=update), stated)
+
+
+def _with_kept(references: References, stated: ReferenceSet) -> References:
+    """With what was known before these references began; ones that are older know it themselves.
+    A peak that was seen since stays, and what is only a bound stays unknown."""
+    if not stated.kept or stated.kept_ms is None or references.since_ms <= stated.kept_ms:
+        return references
+    update: dict[str, object] = {}
+    # On the day they began, peaks of the day are what was seen; the others may be what rules say.
+    first_day = references.day_start_ms <= references.since_ms
+    for name, value in stated.kept.items():
+        if name not in _KEPT or not math.isfinite(value):
+            continue
+        moved = value + references.operations if name in _SHIFTED else value
+        if name in _PEAKS:
+            moved = max(moved, getattr(references, _PEAKS[name] if first_day else name))
+        update[name] = int(moved) if name == "days_traded" else moved
+    known = update.keys() - {*stated.kept_unknown}
+    update["unknown"] = tuple(
+        sorted({*references.unknown} - known | {*stated.kept_unknown} & {*_KEPT})
+    )
     return references.model_copy(update=update)
 
 
@@ -213,6 +235,12 @@ _SHIFTED = (
     "operations", HIGH_WATER, HIGH_BALANCE, BEST_RESET, DAY_BALANCE, DAY_EQUITY, DAY_PEAK,
     "day_peak_balance",
 )  # fmt: skip
+
+_PEAKS = {
+    HIGH_WATER: DAY_PEAK, HIGH_BALANCE: "day_peak_balance", DAY_PEAK: DAY_PEAK,
+    "day_peak_balance": "day_peak_balance",
+}  # fmt: skip
+_KEPT = (INITIAL, *_SHIFTED, "best_day", "days_traded")
 
 
 def _shifted(known: References, amount: float) -> References:

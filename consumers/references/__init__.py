@@ -1,0 +1,1 @@
+"""What losses are measured from, taken up again out of the archive."""

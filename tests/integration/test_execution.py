@@ -168,9 +168,8 @@ def by_hand(desk: Desk, side: int, lots: float, *, position: int = 0) -> None:
     assert answer.value.retcode == 10009, answer.value
 
 
-@pytest.mark.parametrize("margin_mode", [HEDGING, NETTING], ids=["hedging", "netting"])
-def test_a_target_is_opened_turned_around_and_closed(tmp_path: Path, margin_mode: int) -> None:
-    with trading(tmp_path, margin_mode=margin_mode) as trader:
+def test_a_target_is_opened_turned_around_and_closed(tmp_path: Path) -> None:
+    with trading(tmp_path, margin_mode=NETTING) as trader:
         desk = trader.desk
         trader.signal("long", volume_lots=0.3)
         trader.becomes("reached", held_lots=0.3)
@@ -207,7 +206,9 @@ def test_two_strategies_and_a_stranger_on_one_symbol(tmp_path: Path, margin_mode
         assert [(one.ticket, one.volume) for one in desk.positions()] == [(stranger.ticket, 0.5)]
 
 
-def test_a_stop_loss_that_is_hit_retires_the_target_until_a_new_signal(tmp_path: Path) -> None:
+def test_a_stop_loss_and_a_close_by_hand_retire_the_target_until_a_new_signal(
+    tmp_path: Path,
+) -> None:
     with trading(tmp_path) as trader:
         desk = trader.desk
         trader.signal("long", volume_lots=0.2)
@@ -219,18 +220,11 @@ def test_a_stop_loss_that_is_hit_retires_the_target_until_a_new_signal(tmp_path:
         assert desk.positions() == ()
         trader.signal("long", volume_lots=0.2)
         trader.becomes("reached", held_lots=0.2)
-
-
-def test_a_close_by_hand_retires_the_target(tmp_path: Path) -> None:
-    with trading(tmp_path) as trader:
-        desk = trader.desk
-        trader.signal("long", volume_lots=0.2)
-        trader.becomes("reached", held_lots=0.2)
         inject(desk, kind="foreign_close", symbols=(SYMBOL,))
         told = trader.becomes("retired", held_lots=0.0)
         assert told.reason == "manual"
         trader.quiet()
-        assert len(trader.intents()) == 1
+        assert len(trader.intents()) == 2
         assert desk.positions() == ()
 
 

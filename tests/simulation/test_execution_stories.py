@@ -218,7 +218,7 @@ def test_the_account_ends_with_the_targets_or_says_why_not() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # of hypothesis
         Story,
         settings=settings(
-            max_examples=60, stateful_step_count=25, deadline=None, print_blob=True,
+            max_examples=40, stateful_step_count=25, deadline=None, print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

@@ -119,6 +119,7 @@ def test_a_resume_while_a_limit_is_still_reached_is_refused_and_says_which(tmp_p
         wait_until(lambda: len(told(keeper, LimitBreach)) > breaches, what="it latches again")
 
 
+@pytest.mark.slow
 def test_what_a_latch_set_off_names_it(tmp_path: Path) -> None:
     with hosted(spec_of()) as client, guarded(client, tmp_path, rules=HARD) as keeper:
         open_positions(client, 1)

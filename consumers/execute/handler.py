@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from consumers.execute import answering, checks
-from consumers.execute.deciding import Deciding
+from consumers.execute.deciding import NO_ANSWER_MS, Deciding
 from consumers.execute.memory import Known, Memory, Target
 from consumers.execute.ownership import book_deal, disagrees, follow_book, follow_tickets
 from consumers.execute.signals import refused_state, retire, take_signal, tell
@@ -61,7 +61,14 @@ class ExecuteHandler(Handler):
             OrderDone: self._order_done,
             Orders: answering.take_orders,
             OrderAnswer: self._answer,
-            ExecutionSet: self._switch,
+            ExecutionSet: _only(Memory.take_switch),
+            Contracts: _only(Memory.take_contracts),
+            Quotes: _only(Memory.take_quotes),
+            Instrument: _only(Memory.take_instrument),
+            RiskMetrics: _only(Memory.take_metrics),
+            LatchChanged: _only(checks.take_latch),
+            GuardState: _only(checks.take_guard),
+            Command: _only(checks.take_command),
         }
 
     def handle(self, event: AnyEvent) -> Iterator[AnyEvent]:
@@ -80,25 +87,26 @@ class ExecuteHandler(Handler):
                 touched = [take_signal(memory, event, place)]
             except Refused as refused:
                 yield refused_state(memory, event, place, str(refused))
-        elif type(event) in self._takers:
-            touched = self._takers[type(event)](memory, event)
         else:
-            _facts(memory, event)
+            taker = self._takers.get(type(event))
+            touched = [] if taker is None else taker(memory, event)
         touched += self._by_time(memory)
-        yield from self._stepped(memory, touched)
+        if touched or memory.active:
+            yield from self._stepped(memory, touched)
 
     def _stepped(self, memory: Memory, touched: list[Target]) -> Iterator[AnyEvent]:
         """Every target that was touched or has something to wait for takes a step."""
-        active = memory.active
-        keys = dict.fromkeys([*(one["key"] for one in touched), *active])
-        if not keys:
-            return
+        active, waiting = memory.active, memory.now_ms - NO_ANSWER_MS
+        new = {one["key"] for one in touched}
         deciding = Deciding(memory)
-        for key in keys:
+        for key in dict.fromkeys([*(one["key"] for one in touched), *active]):
             target = memory.target(key)
             if target is None:
                 active.remove(key)
                 continue
+            intent = memory.intents.get(target["intent"])
+            if intent is not None and key not in new and intent["valid_until_ms"] >= waiting:
+                continue  # its answer is still to come
             yield from deciding.step(target)
             yield from tell(memory, target)
             if _idle(target, memory.now_ms):
@@ -183,28 +191,15 @@ class ExecuteHandler(Handler):
         target = answering.take_answer(memory, answer)
         return [] if target is None else [target]
 
-    def _switch(self, memory: Memory, event: ExecutionSet) -> list[Target]:
-        """Targets that were not reached while it was on are not made up for later."""
-        memory.take_switch(event)
+
+def _only(take: Callable[[Memory, Any], None]) -> Callable[[Memory, Any], list[Target]]:
+    """For what is only remembered: it touches no target by itself."""
+
+    def taken(memory: Memory, event: Any) -> list[Target]:
+        take(memory, event)
         return []
 
-
-def _facts(memory: Memory, event: AnyEvent) -> None:
-    """What is only remembered."""
-    if isinstance(event, Contracts):
-        memory.take_contracts(event)
-    elif isinstance(event, Quotes):
-        memory.take_quotes(event)
-    elif isinstance(event, Instrument):
-        memory.take_instrument(event)
-    elif isinstance(event, RiskMetrics):
-        memory.take_metrics(event)
-    elif isinstance(event, LatchChanged):
-        checks.take_latch(memory, event)
-    elif isinstance(event, GuardState):
-        checks.take_guard(memory, event)
-    elif isinstance(event, Command):
-        checks.take_command(memory, event)
+    return taken
 
 
 def _retired(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, TypedDict
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from consumers.execute.ownership import Holdings, Seen
 from consumers.risk.figures.holdings import Market, PriceSeen
@@ -20,6 +20,21 @@ TARGETS_MAX = 2_000
 HEDGING = 2
 
 TargetStateName = Literal["wanted", "reached", "retired", "refused", "expired", "unknown"]
+
+
+_Value = TypeVar("_Value")
+
+
+class _Once(Generic[_Value]):
+    """An attribute that is looked up once; `functools.cached_property` takes a lock each time."""
+
+    def __init__(self, look_up: Callable[[Any], _Value]) -> None:
+        self._look_up, self._name = look_up, look_up.__name__
+        self.__doc__ = look_up.__doc__
+
+    def __get__(self, memory: Any, owner: type) -> _Value:
+        value = memory.__dict__[self._name] = self._look_up(memory)
+        return value
 
 
 class Target(TypedDict):
@@ -157,12 +172,12 @@ class Memory:
             },
         )  # fmt: skip
 
-    @cached_property
+    @_Once
     def account(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._get("account")
         return found
 
-    @cached_property
+    @_Once
     def hedging(self) -> bool:
         account = self.account
         return account is not None and bool(account["hedging"])
@@ -252,7 +267,7 @@ class Memory:
         found: dict[str, Any] | None = self._get("risk")
         return found
 
-    @cached_property
+    @_Once
     def stopping(self) -> dict[str, Any]:
         """Latch, guard and commands; may be changed in place. See `checks`."""
         found: dict[str, Any] = self._default(
@@ -275,7 +290,7 @@ class Memory:
             ],
         )  # fmt: skip
 
-    @cached_property
+    @_Once
     def book(self) -> dict[int, Seen] | None:
         """By identifier; None before the first book."""
         found = self._get("book")
@@ -283,13 +298,13 @@ class Memory:
             return None
         return {row[0]: Seen(*row) for row in found}
 
-    @cached_property
+    @_Once
     def holdings(self) -> Holdings:
         """May be changed in place."""
         found: Holdings = self._default("holdings", {})
         return found
 
-    @cached_property
+    @_Once
     def strays(self) -> dict[int, list[int]]:
         """Owner -> [ticket, magic, since when] of a pending order with a magic of ours that no
         target knows of; may be changed in place."""
@@ -315,7 +330,7 @@ class Memory:
 
     # --- targets and intents
 
-    @cached_property
+    @_Once
     def owners(self) -> dict[int, str]:
         """Owner -> key of its target; may be changed in place."""
         found: dict[int, str] = self._default("owners", {})
@@ -343,13 +358,13 @@ class Memory:
         key = self.owners.get(owner)
         return None if key is None else self.target(key)
 
-    @cached_property
+    @_Once
     def active(self) -> list[str]:
         """Keys of targets with something to do or to wait for; may be changed in place."""
         found: list[str] = self._default("active", [])
         return found
 
-    @cached_property
+    @_Once
     def intents(self) -> dict[int, Intent]:
         """Without an end yet; may be changed in place."""
         found: dict[int, Intent] = self._default("intents", {})

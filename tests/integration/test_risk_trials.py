@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 
+import bridgectl as roof
 from events.alerts import Alert
 from events.codec import decode
 from events.decisions import Command, LimitBreach, RiskMetrics, RulesSet
 from events.guarding import FlattenEnded
-from events.log import Slot
+from events.log import LogError, Slot
+from events.postgres import DatabaseError
 from events.redis import open_log
 from events.settings import Settings, TerminalKind, TerminalSettings
+from producers.guard.desk.sending import NobodyHeard
 from producers.guard.ways.asking import GuardLine
 from producers.guard.ways.rules_file import RulesSource
 from producers.terminals.client import open_client
 from producers.terminals.spec import TerminalSpec
+from tests.conftest import REDIS_KINDS
 from tests.integration.guarding import (
     LOGIN,
     NAMESPACE,
@@ -45,14 +51,31 @@ from tests.integration.test_guard_process import (
     PATIENCE_S,
     bridgectl,
     broker,
+    environment,
     guard_folder,
     guard_is_up,
     program,
     terminals_file,
 )
-from tests.servers import RedisServer, wait_until
+from tests.servers import RedisServer, redis_binaries, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as POSIX does")
+
+
+@pytest.fixture(scope="module")
+def locked_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that wants a password."""
+    if not REDIS_KINDS:
+        pytest.skip("no Redis binary comes from pip for this system")
+    binary = redis_binaries()[REDIS_KINDS[0]]
+    folder = tmp_path_factory.mktemp("locked")
+    server = RedisServer(binary, folder, ["--requirepass", "right"])
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
 GOOD = (
     '[[limits]]\nname = "{name}"\nfigure = "daily_loss"\nlimit = 5\naction = "flatten"\n'
     "hard = true\n"
@@ -240,3 +263,40 @@ def test_a_second_producer_of_a_terminal_ends_with_one_line_and_the_first_goes_o
         assert len(told_why) == 1, second.stderr
         assert "Traceback" not in second.stderr
         assert guard_is_up(tmp_path), "the first one guards"
+
+
+COMMANDS = [
+    ("status",), ("positions",), ("trades",), ("analytics",), ("why", "last:deal"),
+    ("why", "--ticket", "5"), ("alerts", "list"), ("risk", "status"), ("risk", "headroom"),
+    ("risk", "reference", "set", "--terminal", "sim", "--initial", "1", "--reason", "r"),
+    ("risk", "what-if", "rules.toml"), ("halt",), ("flatten", "--yes"),
+    ("resume", "--account", "1"), ("execution", "status"), ("dlq", "list"), ("groups", "list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "password", [pytest.param("wrong-s3cret", id="wrong"), pytest.param("", id="none")]
+)
+def test_a_wrong_password_is_one_line_in_every_command(
+    locked_redis: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    password: str,
+) -> None:
+    terminals_file(tmp_path)
+    rules_of(tmp_path, 'name = "max"\nfigure = "drawdown_absolute"\nlimit = 1.0')
+    login = f":{password}@" if password else ""
+    url = f"redis://{login}127.0.0.1:{locked_redis.port}/0"
+    for name, value in environment(tmp_path, url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POSTGRES_URL", "postgresql://u:wrong-s3cret@127.0.0.1:1/x")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(roof.cli, [*words])
+    assert done.exit_code != 0
+    error = done.exception
+    said = done.output if isinstance(error, SystemExit) else f"{done.output}{error}"
+    assert isinstance(error, SystemExit | LogError | NobodyHeard | DatabaseError), repr(error)
+    assert "s3cret" not in said
+    assert "password" in said.lower(), said

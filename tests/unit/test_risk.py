@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -477,3 +478,47 @@ def test_losses_in_a_row_are_in_the_order_of_time_however_late_deals_come() -> N
     assert desk.look().figures["losses_in_a_row"] == 1, "half of the first is still open"
     desk.tell(deal(13, at - 1_000, position_id=1, entry=1, type=1, profit=4.0))
     assert desk.look().figures["losses_in_a_row"] == 2
+
+
+@pytest.mark.parametrize(
+    ("reset_before", "same_day", "reset_after"),
+    [
+        pytest.param("2026-10-24 22:00:00", "2026-10-25 22:30:00", "2026-10-25 23:00:00",
+                     id="summer time ends: 25 hours"),
+        pytest.param("2026-03-28 23:00:00", "2026-03-29 21:59:00", "2026-03-29 22:00:00",
+                     id="summer time begins: 23 hours"),
+    ],
+)  # fmt: skip
+def test_references_over_restarts_on_the_day_that_the_clocks_change(
+    reset_before: str, same_day: str, reset_after: str
+) -> None:
+    """00:00 in Prague; the group is stopped before each of these moments and started after it."""
+
+    def at(text: str) -> int:
+        return int(datetime.fromisoformat(f"{text}+00:00").timestamp() * 1000)
+
+    rules = Rules.model_validate(
+        {"account": ACCOUNT.model_copy(update={"reset_zone": "Europe/Prague"}).model_dump(),
+         "limits": [{"name": "day", "figure": "daily_loss", "act": 400.0, "action": "flatten",
+                     "lock": "until_reset"}]}
+    )  # fmt: skip
+    desk = Desk(rules, now_ms=at(reset_before) - 60_000)
+    desk.look()
+    desk.balance = 9_800.0
+    desk.tell(deal(1, desk.now_ms, entry=1, profit=-200.0))
+    desk.look()
+    desk.restart()
+    desk.now_ms = at(reset_before) + 30_000
+    assert desk.look().references["day_reference"] == 9_800.0, "thirty seconds into the day"
+    desk.balance = 9_700.0
+    desk.tell(deal(2, desk.now_ms, entry=1, profit=-100.0))
+    desk.look()
+    desk.restart()
+    desk.now_ms = at(same_day)
+    told = desk.look()
+    assert (told.references["day_reference"], told.daily_loss) == (9_800.0, 100.0)
+    desk.restart()
+    desk.now_ms = at(reset_after) + 30_000
+    told = desk.look()
+    assert (told.references["day_reference"], told.daily_loss) == (9_700.0, 0.0)
+    assert not told.unknown

@@ -5,6 +5,9 @@ from consumers.backtest.broker.options import Amount, BadOption, BrokerOptions, 
 from consumers.backtest.broker.prices.bars import runs_of_bars, ticks_of_bars
 from consumers.backtest.broker.prices.hours import BadHours, WeeklyHours
 from consumers.backtest.broker.spec.account import AccountSpec
+from consumers.backtest.broker.spec.facts import NoFacts, Spec, spec_of
+from consumers.backtest.broker.spec.file import BadSpec, load_spec
+from consumers.backtest.broker.spec.writing import example_spec, spec_text
 from consumers.backtest.broker.symbols import NoConversion, conversions_of
 
 __all__ = [
@@ -12,12 +15,19 @@ __all__ = [
     "Amount",
     "BadHours",
     "BadOption",
+    "BadSpec",
     "BrokerModel",
     "BrokerOptions",
     "NoConversion",
+    "NoFacts",
+    "Spec",
     "SymbolCosts",
     "WeeklyHours",
     "conversions_of",
+    "example_spec",
+    "load_spec",
     "runs_of_bars",
+    "spec_of",
+    "spec_text",
     "ticks_of_bars",
 ]

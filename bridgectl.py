@@ -95,49 +95,19 @@ LAZY: dict[str, tuple[str, str]] = {
 """Command -> (where it lies, what it is in a line)."""
 
 
+FAMILIES = {
+    "groups": "Consumer groups: who reads the log, and who holds back trimming.",
+    "alerts": "Alerts: what a human should know of, and who is told.",
+    "dlq": "Dead letters: entries that a group could not bear.",
+    "archive": "The archive: the log as Parquet files, read back into a log, a replay or a "
+    "backtest.",
+    "risk": "Risk: limits, what losses are measured from, what other rules would have done.",
+    "execution": "Acting on signals: switched on per terminal, and what became of each target.",
+    "terminal": "Serve a terminal of this machine.",
+}
+"""First word of commands with two -> what they are about."""
+
 LazyGroup.lazy = LAZY
-
-
-class TerminalGroup(LazyGroup):
-    """`bridgectl terminal ...`"""
-
-    prefix = "terminal "
-
-
-class GroupsGroup(LazyGroup):
-    """`bridgectl groups ...`"""
-
-    prefix = "groups "
-
-
-class AlertsGroup(LazyGroup):
-    """`bridgectl alerts ...`"""
-
-    prefix = "alerts "
-
-
-class DlqGroup(LazyGroup):
-    """`bridgectl dlq ...`"""
-
-    prefix = "dlq "
-
-
-class ArchiveGroup(LazyGroup):
-    """`bridgectl archive ...`"""
-
-    prefix = "archive "
-
-
-class ExecutionGroup(LazyGroup):
-    """`bridgectl execution ...`"""
-
-    prefix = "execution "
-
-
-class RiskGroup(LazyGroup):
-    """`bridgectl risk ...`"""
-
-    prefix = "risk "
 
 
 @click.group(
@@ -164,39 +134,8 @@ def cli(ctx: click.Context, verbose: bool, env_file: Path | None) -> None:
         os.environ["BRIDGE_ENV_FILE"] = str(env_file.absolute())
 
 
-@cli.group(cls=GroupsGroup)
-def groups() -> None:
-    """Consumer groups: who reads the log, and who holds back trimming."""
-
-
-@cli.group(cls=AlertsGroup)
-def alerts() -> None:
-    """Alerts: what a human should know of, and who is told."""
-
-
-@cli.group(cls=DlqGroup)
-def dlq() -> None:
-    """Dead letters: entries that a group could not bear."""
-
-
-@cli.group(cls=ArchiveGroup)
-def archive() -> None:
-    """The archive: the log as Parquet files, read back into a log, a replay or a backtest."""
-
-
-@cli.group(cls=RiskGroup)
-def risk() -> None:
-    """Risk: limits, what losses are measured from, what other rules would have done."""
-
-
-@cli.group(cls=ExecutionGroup)
-def execution() -> None:
-    """Acting on signals: switched on per terminal, and what became of each target."""
-
-
-@cli.group(cls=TerminalGroup)
-def terminal() -> None:
-    """Serve a terminal of this machine."""
+for _name, _about in FAMILIES.items():
+    cli.add_command(LazyGroup(name=_name, help=_about, prefix=f"{_name} "))
 
 
 @cli.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
@@ -12,12 +12,16 @@ import click
 class LazyGroup(click.Group):
     """A group whose commands lie in their rooms.
 
-    `lazy` says where: path of words -> (`module:attribute`, what it is in a line). A subclass
-    names the words in front of its own commands as `prefix`.
+    `lazy` says where: path of words -> (`module:attribute`, what it is in a line). `prefix` are
+    the words in front of its own commands, with the blank behind them.
     """
 
     lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
     prefix = ""
+
+    def __init__(self, *args: Any, prefix: str = "", **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.prefix = prefix or self.prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         mine = [

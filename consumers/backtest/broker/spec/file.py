@@ -262,8 +262,13 @@ def _reason(detail: Any) -> str:
     if kind == "missing":
         return "is missing: write it (bridgectl backtest --write-spec FILE shows a whole one)"
     if kind == "extra_forbidden":
-        table = {1: SpecFile, 2: AccountTable, 3: SymbolTable}.get(len(path), SpecFile)
-        near = get_close_matches(str(path[-1]), list(table.model_fields), n=1)
+        near = get_close_matches(str(path[-1]), _keys(len(path)), n=1)
         return "is no key here: " + (f"did you mean {near[0]}?" if near else "remove it")
     given = repr(detail.get("input"))
     return f"{detail['msg'].removeprefix('Value error, ')} (not {given[:60]})"
+
+
+def _keys(depth: int) -> list[str]:
+    """The keys that may stand in a table so deep."""
+    tables: dict[int, type[BaseModel]] = {2: AccountTable, 3: SymbolTable}
+    return list(tables.get(depth, SpecFile).model_fields)

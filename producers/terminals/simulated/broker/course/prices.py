@@ -18,27 +18,30 @@ STOP_OUTS_PER_STEP_MAX = 1000
 
 
 def happen_until(server: TradeServer, target_ms: int) -> None:
-    """Let a server's prices act up to a moment (UTC ms), in order of time."""
+    """Let a server's prices act up to a moment (UTC ms), in order of time. One tick may reach
+    several levels; stops are filled before it is asked whether the account is stopped out."""
+    after_ms = server.now_ms
     for _ in range(STOP_OUTS_PER_STEP_MAX):
-        trigger = _first_trigger(server, target_ms)
-        stopped = _first_stop_out(server, target_ms if trigger is None else trigger.utc_ms)
+        trigger = _first_trigger(server, after_ms, target_ms)
+        stopped = _first_stop_out(server, target_ms if trigger is None else trigger.utc_ms - 1)
         if stopped is not None:
-            server.now_ms = stopped
+            server.now_ms = after_ms = stopped
             stop_out(server)
         elif trigger is not None:
             server.now_ms = trigger.utc_ms
+            after_ms = trigger.utc_ms - 1
             _pull(server, trigger)
         else:
             return
 
 
-def _first_trigger(server: TradeServer, target_ms: int) -> Trigger | None:
+def _first_trigger(server: TradeServer, after_ms: int, target_ms: int) -> Trigger | None:
     held = server.valuer.holdings(server.ledger).guarded
     pending = [order for order in server.orders.values() if not order.is_market]
     if not held and not pending:
         return None
     return first_trigger(
-        server.market, held, pending, after_utc_ms=server.now_ms, until_utc_ms=target_ms
+        server.market, held, pending, after_utc_ms=after_ms, until_utc_ms=target_ms
     )
 
 

@@ -80,12 +80,15 @@ class StreamReading:
         self._newest_ms: int | None = None
         self._gap: tuple[EntryId, int, int | None] | None = None
 
-    def pages(self, after: EntryId = BEGIN, until: EntryId = END) -> Iterator[Page]:
+    def pages(
+        self, after: EntryId = BEGIN, until: EntryId = END, *, count: int | None = None
+    ) -> Iterator[Page]:
         """Pages of entries with after < id <= until, oldest first; of the log what it holds now.
+        `count`, where it is known, tells how many entries the stream had up to `after`.
 
         Raises LogUnavailable, ChunkDamaged, SegmentMissing, DatabaseError.
         """
-        self._at, self._count = after, 0 if after == BEGIN else None
+        self._at, self._count = after, 0 if after == BEGIN else count
         begins = self._log_begins()
         end = until if begins.first is None else min(until, begins.last)
         while True:

@@ -143,6 +143,80 @@ def _parsed(wanted: object, text: object) -> Any:
         kind = inner[0] if inner else str
         return tuple(_parsed(kind, part.strip()) for part in text.split(",") if part.strip())
     if wanted in _READERS:
-        Mapping[object, Callable[[str], Any]] = {
+        return _checked(wanted, _READERS[wanted](text))
+    raise ValueError("it cannot be set from a text")
+
+
+def _parsed_union(kinds: tuple[object, ...], text: str) -> Any:
+    if type(None) in kinds and text.lower() in _NONE:
+        return None
+    for kind in sorted((one for one in kinds if one is not type(None)), key=_rank):
+        try:
+            return _parsed(kind, text)
+        except ValueError:
+            continue
+    raise ValueError
+
+
+def _rank(kind: object) -> int:
+    order: tuple[object, ...] = (bool, int, float)
+    return order.index(kind) if kind in order else len(order)
+
+
+def _checked(wanted: object, value: object) -> Any:
+    """The value, when it is of the type. Raises ValueError."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        for kind in inner:
+            try:
+                return _checked(kind, value)
+            except ValueError:
+                continue
+        raise ValueError
+    if not _is_of(wanted, origin, inner, value):
+        raise ValueError
+    if wanted is float and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def _is_of(wanted: object, origin: object, inner: tuple[Any, ...], value: object) -> bool:
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(inner[0], one) for one in value)
+    if wanted in SCALARS:
+        return _fits(wanted, value)
+    if wanted is type(None):
+        return value is None
+    return not isinstance(wanted, type) or isinstance(value, wanted)
+
+
+def _fits(kind: object, value: object) -> bool:
+    if kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(typing.cast(float, value))
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError
+    return text.lower() in _TRUE
+
+
+def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError from None  # what it says is for programmers
+
+    return parse
+
+
+_READERS: Mapping[object, Callable[[str], Any]] = {
     bool: _truth, int: _plain(int), float: _plain(float), str: str, type(None): lambda _: None,
 }  # fmt: skip

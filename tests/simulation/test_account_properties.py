@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from events.accounting import BookedDeal, Ledger, MarginMode
 from producers.terminals import constants as mt5
 from producers.terminals.simulated import AccountOptions, SimulatedOptions, SimulatedTerminal
+from producers.terminals.simulated.market import generated
 from producers.terminals.simulated.symbols import CATALOGUE
 
 START = 1_763_575_200_000  # Wednesday 19 November 2025, 18:00 UTC: four hours to midnight
@@ -29,6 +31,32 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "small": {"margin_mode": 2, "balance": 3000.0, "leverage": 500},
     "euro": {"margin_mode": 0, "currency": "EUR"},
 }
+
+BLOCKS_MAX = 600
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drawn_once() -> Iterator[None]:
+    """The market is a function of its seed: each block of ticks is drawn once for all accounts,
+    and may not be written to."""
+    drawn: dict[Any, Any] = {}
+
+    def draw(planner: Any, plan: Any, options: Any) -> Any:
+        begin = int(plan.minute[0]) if len(plan.minute) else 0
+        block = (planner.key, str(planner.spec), begin, len(plan.minute), str(options))
+        if block not in drawn:
+            while len(drawn) >= BLOCKS_MAX:
+                del drawn[next(iter(drawn))]
+            drawn[block] = originally(planner, plan, options)
+            for part in drawn[block]:
+                part.flags.writeable = False
+        return drawn[block]
+
+    originally = generated._draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "_draw", draw)
+        yield
+
 
 act = st.one_of(
     st.tuples(st.just("open"), st.sampled_from(SYMBOLS), st.integers(0, 1), LOTS),

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from consumers.groups import PERSIST, UnknownGroup, UnknownHandler, group_specs
+from consumers.replay.into_cli import replay_into, speed_option
 from consumers.replay.page import told
 from consumers.replay.trial import Trial, try_task
 from consumers.replay.verification import TaskVerification, verify_task
 from consumers.runtime.group import Group, TaskSpec
 from events.cli import opened_log
+from events.instants import instant_option
 from events.log import Entry, Log
 from events.retention.opening import whole_log
 from events.settings import Settings, load
@@ -45,9 +47,15 @@ class ReplayFailed(RuntimeError):
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Without --verify: so many times as fast as the entries came [default: at once].",
+    callback=speed_option,
+    metavar="10x|max",
+    help="Without --verify: so many times as fast as it came.  [default: max]",
 )
+@click.option("--into", metavar="NAMESPACE", help="Append recorded events to this namespace.")
+@click.option("--from", "from_ms", callback=instant_option, metavar="TIME",
+              help="With --into: events from this UTC time on.")  # fmt: skip
+@click.option("--to", "until_ms", callback=instant_option, metavar="TIME",
+              help="With --into: events before this UTC time.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def replay(
     verify: bool,
@@ -57,6 +65,9 @@ def replay(
     names: tuple[str, ...],
     output: Path | None,
     speed: float | None,
+    into: str | None,
+    from_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
     """Derive again what a group derived, from the log and from segments on this machine.
@@ -67,13 +78,26 @@ def replay(
 
     Without it a handler is tried on everything the log keeps; nothing is written to the log.
 
+    With --into what was recorded of a terminal (log, archive, database) is appended to a namespace
+    of its own, original times and order kept, for any group to run on: guards, alerts and
+    execution leave it alone. A replay that was stopped goes on where it stood.
+
     \b
+    bridgectl replay --terminal demo --from 2024-05-06 --to 2024-05-07 --into may-6
+    bridgectl replay --terminal demo --into again --speed 10x
     bridgectl replay --verify --group risk
     bridgectl replay --verify --handler my_handlers:BigTicks --json
     bridgectl replay --handler my_handlers:BigTicks --set points=50 --output would-be.jsonl
     """
     if verify and (output is not None or speed is not None):
         raise click.UsageError("--output and --speed are for a replay without --verify")
+    if into is not None:
+        if verify or group or handler or sets or output is not None:
+            raise click.UsageError("--into goes with --terminal, --from, --to and --speed alone")
+        replay_into(names, into, from_ms=from_ms, until_ms=until_ms, speed=speed, as_json=as_json)
+        return
+    if from_ms is not None or until_ms is not None:
+        raise click.UsageError("--from and --to are for a replay --into a namespace")
     settings = load()
     groups = _groups(group, handler, sets, names, settings)
     with opened_log(settings) as bare:

@@ -616,3 +616,11 @@ def test_what_is_assumed_is_told() -> None:
     told = "\n".join(model.assumptions())
     for part in ("hedging", "20 to 80 ms", "no commission", "triple", "not modelled"):
         assert part in told
+
+
+def test_the_spec_of_the_docs_can_be_used() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "BROKER.md").read_text(encoding="utf-8")
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    spec = spec_of_text(text, where="BROKER.md")
+    assert spec.require(["EURUSD"]).leverage == 100
+    assert spec.options().costs["EURUSD"].commission_per_lot == 3.5

@@ -122,9 +122,11 @@ class Trading:
             self.take([*done.events, *done.intents])
 
     def signals(self, signals: Sequence[TradeSignal]) -> None:
-        """Targets of the strategy, behind the account and prices they meet."""
+        """Targets of the strategy; behind the account and prices that size them, where they are
+        sized by these."""
         run = self._here()
-        self.take([*self._broker.look(run, self._index), *signals])
+        sized = any(one.risk_percent or one.notional for one in signals)
+        self.take([*(self._broker.look(run, self._index) if sized else ()), *signals])
 
     def leave(self, run: TickRun) -> None:
         """A run of ticks ends."""

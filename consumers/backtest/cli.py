@@ -1,0 +1,138 @@
+"""The command `backtest`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from consumers.backtest.broker.spec.writing import example_spec, spec_text
+from consumers.backtest.planning import BacktestRequest, planned
+from consumers.backtest.report.figures import figures
+from consumers.backtest.result import BacktestResult
+from consumers.backtest.running import run_backtest
+from events.instants import instant_option
+from events.settings import load
+from events.views.moments import utc_text
+from events.views.tables import page
+
+EXIT_FAILED = 1
+NAMES_SHOWN = (
+    "net_profit", "return_percent", "return_yearly_percent", "drawdown_max",
+    "drawdown_max_percent", "sharpe", "sortino", "calmar", "profit_factor", "trades",
+    "win_rate_percent", "trade_mean", "exposure_percent", "cost_commission", "cost_swap",
+    "cost_fee", "cost_spread", "cost_slippage",
+)  # fmt: skip
+TARGETS_SHOWN = 5
+
+
+@click.command()
+@click.argument("strategy", metavar="MODULE:CLASS", required=False)
+@click.option("--symbol", "symbols", multiple=True, metavar="NAME", help="To trade; repeat.")
+@click.option("--from", "from_ms", callback=instant_option, metavar="TIME", help="First moment.")
+@click.option("--to", "to_ms", callback=instant_option, metavar="TIME", help="End (not included).")
+@click.option(
+    "--source", "sources", multiple=True, metavar="WHAT",
+    help="redis, archive, all, or files of ticks or M1 bars; repeat.  [default: all]",
+)  # fmt: skip
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter; repeat.")
+@click.option("--risk", "rules", default="", metavar="RULES", help="Risk rules: file or pack.")
+@click.option("--spec", default="", metavar="FILE", help="Account and instruments (TOML).")
+@click.option("--write-spec", metavar="FILE", help="Write a spec to fill in, and end.")
+@click.option("--terminal", default="", metavar="NAME", help="Whose recording.")
+@click.option("--balance", type=click.FloatRange(min=0, min_open=True), help="To begin with.")
+@click.option("--latency", default="", metavar="MS", help="50, 20-80, or 50/200 (median/95 %).")
+@click.option("--slippage", default="", metavar="POINTS", help="Written as --latency.")
+@click.option("--clock", default="", metavar="RULE", help="The broker's clock, of files.")
+@click.option("--file-clock", default="", metavar="RULE", help="Clock of the times in files.")
+@click.option("--bars", is_flag=True, help="Recorded M1 bars in place of ticks.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of drawn latencies.")
+@click.option("--save", metavar="FILE.json", help="Write the whole result.")
+@click.option("--json", "as_json", is_flag=True, help="The whole result on stdout.")
+def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_json: bool,
+             sets: tuple[str, ...], **asked: Any) -> None:  # fmt: skip
+    """Run a strategy over recorded ticks, files of ticks, or M1 bars.
+
+    The broker model fills at bid and ask, with margin, stop-out, swap and costs; the handlers of
+    execution, trades and risk are the live ones. Facts come from the recording or --spec: without
+    them nothing is run. Leaves with 1 when the strategy failed.
+
+    \b
+    bridgectl backtest ema_cross:EmaCross --symbol EURUSD --from 2026-11-01 --to 2026-11-20
+    bridgectl backtest my.py:Mine --source EURUSD_202401.csv.gz --spec demo.toml --set fast=10
+    bridgectl backtest my.py --symbol EURUSD --risk ftmo-1-step --json > result.json
+    """
+    if write_spec is not None:
+        target = Path(write_spec)
+        if target.exists():
+            raise click.UsageError(f"{target} is there already: name another file")
+        target.write_text(
+            spec_text(example_spec(asked["symbols"] or ("EURUSD",))), encoding="utf-8"
+        )
+        click.echo(f"written: {target}; compare every line with your account")
+        return
+    if strategy is None:
+        raise click.UsageError("which strategy? Write it as MODULE:CLASS or FILE.py:CLASS")
+    unread = [text for text in sets if "=" not in text]
+    if unread:
+        raise click.UsageError(f"--set {unread[0]!r}: write NAME=VALUE")
+    request = BacktestRequest(
+        strategy, parameters=dict(text.partition("=")[::2] for text in sets), **asked
+    )
+    try:
+        with planned(request, load()) as plan, Progress(
+            console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()
+        ) as progress:  # fmt: skip
+            bar = progress.add_task("ticks", total=None)
+
+            def told(ticks: int, time_ms: int) -> None:
+                text = f"{ticks:,} ticks, {utc_text(time_ms)[:16]}"
+                progress.update(bar, completed=ticks, description=text)
+
+            result = run_backtest(plan, told=told)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if save is not None:
+        result.save(Path(save))
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        _show(result)
+    if result.stopped:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _show(result: BacktestResult) -> None:
+    console = page()
+    console.print(
+        f"{result.strategy} on {', '.join(result.symbols)}: {utc_text(result.from_ms)} to "
+        f"{utc_text(result.to_ms)} UTC, {result.ticks:,} ticks in {result.seconds:.1f} s "
+        f"({result.source})",
+        markup=False,
+    )
+    table = Table("figure", result.currency)
+    found = figures(result)
+    for name in NAMES_SHOWN:
+        value = found[name]
+        shown = (
+            "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+        )
+        table.add_row(name.replace("_", " "), shown)
+    console.print(table)
+    for line in result.assumptions:
+        console.print(f"assumed: {line}", markup=False)
+    for line in result.warnings:
+        console.print(f"warning: {line}", markup=False)
+    for target in result.targets[:TARGETS_SHOWN]:
+        console.print(
+            f"{target.state}: {target.target} {target.symbol}, {target.reason}", markup=False
+        )
+    if len(result.targets) > TARGETS_SHOWN:
+        console.print(f"... and {len(result.targets) - TARGETS_SHOWN} more such targets")
+    if result.stopped:
+        console.print(f"stopped: {result.stopped}", markup=False)

@@ -38,6 +38,8 @@ from events.executing import OrderAnswer, OrderIntent
 from events.market import Instrument
 
 NEVER_MS = 1 << 62
+AHEAD_FIRST, AHEAD_GROWTH, AHEAD_MAX = 4_096, 4, 1 << 20
+"""Ticks that are looked ahead for a level."""
 _DONE = {
     mt5.TRADE_RETCODE_DONE: "done",
     mt5.TRADE_RETCODE_DONE_PARTIAL: "partial",
@@ -54,6 +56,17 @@ class _Underway:
     number: int
     intent: OrderIntent = field(compare=False)
     sent_ms: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    """From `first` up to `until` no price does anything, as long as the account is the same."""
+
+    tape: Tape
+    version: int
+    first: int
+    until: int
+    ahead: int
 
 
 class BrokerModel:
@@ -91,6 +104,8 @@ class BrokerModel:
         self._underway: list[_Underway] = []
         self._parked: list[_Underway] = []
         self._sent = 0
+        self._version = 0
+        self._quiet: _Quiet | None = None
         self._answers: list[AnyEvent] = []
 
     def assumptions(self) -> list[str]:
@@ -118,7 +133,7 @@ class BrokerModel:
         expires_ms = self._expires_ms()
         if expires_ms < NEVER_MS:
             stop = tape.first_at(expires_ms, first, stop)
-        return first_reached(server, self._present, tape, first, stop)
+        return self._quiet_prices(tape, first, stop)
 
     def at(self, run: TickRun, index: int) -> list[AnyEvent]:
         """What happens at that tick, before the strategy sees it: answers, deals, orders that are
@@ -166,6 +181,20 @@ class BrokerModel:
 
         equity = server.valuer.equity(server.ledger, quote)
         return np.array(np.broadcast_to(np.asarray(equity, np.float64), (stop - first,)))
+
+    def _quiet_prices(self, tape: Tape, first: int, stop: int) -> int:
+        """Where prices may do something next. It looks ahead a little after every change and
+        further each time nothing came of it, so that it costs by what is passed, not by what is
+        left of the run: where it stops looking, something may happen."""
+        known = self._quiet
+        same = known is not None and known.tape is tape and known.version == self._version
+        if known is not None and same and known.first <= first <= known.until:
+            return min(known.until, stop)
+        ahead = min(known.ahead * AHEAD_GROWTH, AHEAD_MAX) if known and same else AHEAD_FIRST
+        end = min(first + ahead, stop)
+        until = first_reached(self._opened(), self._present, tape, first, end)
+        self._quiet = _Quiet(tape, self._version, first, until, ahead)
+        return until
 
     # What happens --------------------------------------------------------------------------------
 
@@ -327,4 +356,6 @@ class BrokerModel:
 
     def _told(self, server: TradeServer) -> list[AnyEvent]:
         answers, self._answers = self._answers, []
-        return [*answers, *self._teller.changes()]
+        told = [*answers, *self._teller.changes()]
+        self._version += bool(told)
+        return told

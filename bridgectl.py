@@ -57,6 +57,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "backup": ("events.backup.cli:backup", "Copy log and database into one file."),
     "restore": ("events.backup.cli:restore_command", "Write a backup into empty servers."),
     "replay": ("consumers.replay.cli:replay", "Derive again what a group derived; compare it."),
+    "history fetch": ("producers.history.cli:history_fetch", "A terminal's past as Parquet."),
     "archive export": ("events.archive.cli:archive_export", "New entries of the log as Parquet."),
     "archive import": ("events.archive.cli:archive_import", "Archived entries back into a log."),
     "archive list": ("events.archive.cli:archive_list", "What the archive holds."),
@@ -100,6 +101,7 @@ FAMILIES = {
     "groups": "Consumer groups: who reads the log, and who holds back trimming.",
     "alerts": "Alerts: what a human should know of, and who is told.",
     "dlq": "Dead letters: entries that a group could not bear.",
+    "history": "What a terminal still has of times before it was followed.",
     "archive": "The archive: the log as Parquet files, read back into a log, a replay or a "
     "backtest.",
     "risk": "Risk: limits, what losses are measured from, what other rules would have done.",

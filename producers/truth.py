@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from events.settings import TerminalKind, TerminalSettings
-from events.ticks import TICK_DTYPE, TickArray
+from events.ticks import TICK_DTYPE, RateArray, TickArray
 from producers.terminals import constants as mt5
 from producers.terminals.attach import Attached, Attachment
 from producers.terminals.client import HostLimits, open_client
@@ -78,6 +78,33 @@ class TerminalTicks:
         rows = np.concatenate(parts)
         times = rows["time_msc"]
         return rows[(times >= from_server_ms) & (times < until_server_ms)]
+
+    def candles(
+        self, symbol: str, timeframe: str, from_server_ms: int, until_server_ms: int
+    ) -> RateArray:
+        """Every candle that opened in from <= time < until (server clock).
+
+        Raises TruthUnavailable, TerminalLost.
+        """
+        number = getattr(mt5, f"TIMEFRAME_{timeframe}")
+        begin_s, until_s = from_server_ms // 1000, -(-until_server_ms // 1000)
+        before, error = None, ""
+        for attempt in range(TRIES_MAX):
+            if attempt:
+                self._sleep(PAUSE_S * 2 ** (attempt - 1))
+            name = self._names[symbol]
+            reply = self._call("copy_rates_range", name, number, begin_s, until_s)
+            if reply.unknown:
+                error, before = reply.error[1], None
+                continue
+            rows: RateArray = reply.value
+            if not self._settle or (before is not None and before == len(rows)):
+                return rows[(rows["time"] >= begin_s) & (rows["time"] < until_s)]
+            before = len(rows)
+        raise TruthUnavailable(
+            f"{symbol}: the terminal does not give its {timeframe} candles "
+            f"({error or 'answers keep changing'}): is it connected?"
+        )
 
     def whole_spans(self) -> dict[str, tuple[int, int]]:
         """A span around all ticks that a recorded terminal has of each symbol (server ms, end

@@ -26,8 +26,11 @@ class Rates:
     ) -> None:
         self._pairs = pairs
         self._quote = quote
-        known = sorted({currency for pair in pairs for currency in pair} - set(BRIDGES))
-        self._bridges = (*BRIDGES, *known)
+
+    def _bridges(self) -> tuple[str, ...]:
+        """Currencies to go through. Few conversions need one, so they are listed when asked for."""
+        known = sorted({currency for pair in self._pairs for currency in pair} - set(BRIDGES))
+        return (*BRIDGES, *known)
 
     def rate(self, source: str, target: str, *, side: int) -> Any:
         """What one unit of `source` is in `target`. A long position (side 0) converts at the bid
@@ -37,7 +40,7 @@ class Rates:
         direct = self._direct(source, target, side)
         if direct is not None:
             return direct
-        for bridge in self._bridges:
+        for bridge in self._bridges():
             if bridge in (source, target):
                 continue
             first = self._direct(source, bridge, side)
@@ -55,7 +58,7 @@ class Rates:
         direct = self._pair(source, target)
         if direct:
             return (direct,)
-        for bridge in self._bridges:
+        for bridge in self._bridges():
             first, second = self._pair(source, bridge), self._pair(bridge, target)
             if first and second:
                 return (first, second)

@@ -151,7 +151,7 @@ def consume(
         return
     settings = load()
     specs = _specs(group, handler, sets, settings)
-    newest = _is_of(STRATEGY, group)
+    newest = _is_of(STRATEGY, group) or all(_is_of(STRATEGY, spec.name) for spec in specs)
     if _is_of(ALERTS, group) and handler is None:
         unordered, entries_max = True, min(entries_max, ALERT_ENTRIES_MAX)
         lease_s = lease_s or ALERT_LEASE_S + settings.alert_timeout_s
@@ -161,7 +161,7 @@ def consume(
         lease_s=lease_s or (SILENT_S if unordered else LEASE_S),
         entries_max=entries_max,
         begin=Begin(begin or (Begin.NEWEST if newest else Begin.OLDEST)),
-        upgrade=Upgrade(upgrade),
+        upgrade=_upgrade(upgrade, of_strategy=newest),
         handle_s_max=handle_s_max,
         until_idle=until_idle,
         unordered=unordered,
@@ -207,6 +207,14 @@ def _refuse_what_persist_has_not() -> None:
     ):
         if given(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{option}: {why}")
+
+
+def _upgrade(chosen: str, *, of_strategy: bool) -> Upgrade:
+    """A strategy whose file was changed goes on with what the log keeps, unless told otherwise."""
+    given = click.get_current_context().get_parameter_source("upgrade")
+    if of_strategy and given is ParameterSource.DEFAULT:
+        return Upgrade.OLDEST
+    return Upgrade(chosen)
 
 
 def _is_of(family: str, group: str | None) -> bool:

@@ -7,17 +7,18 @@ import hashlib
 import importlib
 import math
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from consumers.runtime.handler import Handler
+from consumers.runtime.naming import group_name
 from consumers.runtime.state import State
 from consumers.sinks import Sink
 from events.codec import EVENT_TYPES, PACKED_VERSIONS
-from events.log import checked_name
 
+__all__ = ["Code", "UnknownHandler", "group_name", "load_handler", "parameters_of", "try_out",
+           "with_parameters"]  # fmt: skip
 VERSION_CHARS_MAX = 100
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
@@ -34,11 +35,14 @@ def load_handler(path: str) -> Code:
 
     Raises UnknownHandler.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    strategy = _strategy(path)
+    if strategy is not None:
+        return strategy
     module_name, colon, class_name = path.partition(":")
     if not (module_name and colon and class_name.isidentifier()):
         raise UnknownHandler(f"{path!r} names no handler: write it as module:Class")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
@@ -60,6 +64,19 @@ def load_handler(path: str) -> Code:
         )
     _check(path, found)
     return found
+
+
+def _strategy(path: str) -> type[Handler] | None:
+    """A strategy as a handler; None when it is a handler or sink of its own kind."""
+    from consumers.strategies.running.handler import handler_of  # most groups are none
+    from consumers.strategies.running.loading import BadStrategy, load_strategy, names_strategy
+
+    if not names_strategy(path):
+        return None
+    try:
+        return handler_of(load_strategy(path))
+    except BadStrategy as error:
+        raise UnknownHandler(str(error)) from error
 
 
 def _check(path: str, code: Code) -> None:
@@ -110,6 +127,8 @@ def with_parameters(handler: Code, texts: Mapping[str, str]) -> Code:
     """
     if not texts:
         return handler
+    if is_strategy(handler):
+        return _with_texts(handler, texts)
     known = parameters_of(handler)
     values: dict[str, Any] = {}
     for name, text in texts.items():
@@ -122,6 +141,30 @@ def with_parameters(handler: Code, texts: Mapping[str, str]) -> Code:
         values["version"] = _version(handler, changed)
     body = {"__module__": handler.__module__, "__qualname__": handler.__qualname__, **values}
     return type(handler.__name__, (handler,), body)
+
+
+def _with_texts(handler: Code, texts: Mapping[str, str]) -> Code:
+    from consumers.strategies.running.handler import StrategyHandler, with_texts
+    from consumers.strategies.running.loading import BadStrategy
+
+    assert issubclass(handler, StrategyHandler)
+    try:
+        return with_texts(handler, texts)
+    except BadStrategy as error:
+        raise UnknownHandler(str(error)) from error
+
+
+def is_strategy(code: Code) -> bool:
+    """Whether it runs a strategy."""
+    return getattr(code, "casting", None) is not None
+
+
+def called(code: Code, name: str) -> Code:
+    """A strategy whose signals are known by the name of its group."""
+    from consumers.strategies.running.handler import StrategyHandler, named
+
+    assert issubclass(code, StrategyHandler)
+    return named(code, name)
 
 
 def _version(handler: type[Handler], changed: Mapping[str, Any]) -> str:
@@ -161,9 +204,3 @@ def _truth(text: str) -> bool:
     if text.lower() not in _TRUE | _FALSE:
         raise ValueError("true or false")
     return text.lower() in _TRUE
-
-
-def group_name(handler: type) -> str:
-    """`EmaCross` is run as group `ema-cross`."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", handler.__name__)
-    return checked_name(words.lower().strip("_").replace("_", "-")[:48])

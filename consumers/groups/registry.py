@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from consumers.groups.loading import (
     UnknownHandler,
+    called,
     group_name,
+    is_strategy,
     load_handler,
     try_out,
     with_parameters,
@@ -57,6 +59,8 @@ class GroupSpec:
     def group(self, namespaces: Sequence[str] = ()) -> AnyGroup:
         """Raises UnknownHandler."""
         code = with_parameters(load_handler(self.handler), self.parameters)
+        if is_strategy(code):
+            code = called(code, self.name.removeprefix(f"{STRATEGY}."))
         if issubclass(code, Sink):
             return SinkGroup(self.name, code, namespaces=tuple(namespaces))
         return Group(self.name, code, namespaces=tuple(namespaces))
@@ -127,7 +131,8 @@ def described() -> str:
 
 def _own_name(name: str | None, handler: str) -> str:
     if name is None:
-        name = group_name(load_handler(handler))
+        code = load_handler(handler)
+        name = f"{STRATEGY}.{group_name(code)}" if is_strategy(code) else group_name(code)
     if name in (SOURCE, OPERATOR, *OTHERS):
         raise UnknownGroup(f"{name!r} is taken: give your group another name with --group")
     try:

@@ -175,14 +175,19 @@ class Deriving:
         """Handle and pack the state. Raises _Failed."""
         batch = self._handle(entries, urgent, halting=halting)
         try:
-            self._changes = self.state.changes()
+            self._changes = self._packed()
         except UnstorableState:  # find the entry that led to it
             self._reload()
             batch = self._handle(
                 entries[: batch.handled], lambda: False, halting=halting, pack=True
             )
-            self._changes = self.state.changes()
+            self._changes = self._packed()
         return batch
+
+    def _packed(self) -> tuple[dict[str, bytes], list[str]]:
+        """Raises UnstorableState."""
+        self.handler.remember()
+        return self.state.changes()
 
     def _handle(
         self,
@@ -211,7 +216,7 @@ class Deriving:
                 for output in outputs_of(self.handler, event, entry):
                     self._add(output, entry, batch)
                 if pack:
-                    self.state.changes()
+                    self._packed()
             except HANDLER_ERRORS as error:
                 if is_of_a_person(error):
                     raise

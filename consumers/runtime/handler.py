@@ -75,6 +75,10 @@ class Handler:
     def setup(self) -> None:
         """Called once after the state was loaded, before the first event."""
 
+    def remember(self) -> None:
+        """Called before the state is stored, behind a batch: put into it what attributes hold.
+        Whatever is told twice must come out alike, however events are cut into batches."""
+
     @abstractmethod
     def handle(self, event: AnyEvent) -> Iterable[AnyEvent]:
         """The events that follow from this one, in order."""

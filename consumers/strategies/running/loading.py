@@ -9,13 +9,13 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from consumers.groups.loading import group_name
+from consumers.runtime.naming import group_name
 from consumers.strategies.authoring.parameters import BadParameter, check_defaults, read
 from consumers.strategies.authoring.strategy import Strategy
 from events.candles import TIMEFRAME_SECONDS
@@ -45,6 +45,11 @@ class Loaded:
     """Of the file it is written in: other code leads to another one."""
     file: Path | None
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Those it names itself."""
+        return tuple(self.parameters.get("symbols", self.strategy.symbols))
+
 
 def load_strategy(code: str, parameters: Mapping[str, object] | None = None) -> Loaded:
     """The strategy at `module:Class`, `bundled:Class`, `path/to/file.py:Class`; without a class
@@ -65,14 +70,18 @@ def load_strategy(code: str, parameters: Mapping[str, object] | None = None) -> 
     return Loaded(strategy, code, group_name(strategy), values, _checksum(file), file)
 
 
-def is_strategy(code: str) -> bool:
-    """Whether `code` names a strategy, and not a handler of another kind. What cannot be loaded
-    is none."""
+def names_strategy(code: str) -> bool:
+    """Whether `code` names a strategy, and not a handler of another kind: a file, a bundled one,
+    or a class in a module that derives from Strategy. What is neither is none."""
+    place, _, name = code.rpartition(":")
+    place = place or code
+    if place.endswith(".py") or place in BUNDLED:
+        return True
     try:
-        load_strategy(code)
-    except BadStrategy:
-        return False
-    return True
+        found = getattr(importlib.import_module(place), name, None)
+    except Exception:
+        return False  # whoever loads it tells why
+    return isinstance(found, type) and issubclass(found, Strategy)
 
 
 def _parted(code: str) -> tuple[str, str]:
@@ -175,14 +184,18 @@ def _check(strategy: type[Strategy], values: Mapping[str, Any]) -> None:
     if "on_ticks" in has and "on_bar" in has:
         raise BadStrategy(f"{name} has on_ticks and on_bar: arrays know no moment between ticks")
     if inspect.isabstract(strategy):
-        missing = ", ".join(sorted(strategy.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(strategy, "__abstractmethods__", ())))
         raise BadStrategy(f"{name} is abstract: it lacks {missing}")
+    _check_values(name, value, bars="on_bar" in has)
+
+
+def _check_values(name: str, value: Callable[[str], Any], *, bars: bool) -> None:
     for one in value("timeframes"):
         if one not in TIMEFRAME_SECONDS:
             raise BadStrategy(
                 f"{name}: there is no timeframe {one!r}: MT5 has {', '.join(TIMEFRAME_SECONDS)}"
             )
-    if "on_bar" in has and not value("timeframes"):
+    if bars and not value("timeframes"):
         raise BadStrategy(f"{name} has on_bar and no timeframes: name at least one")
     if not (math.isfinite(value("timer_s")) and value("timer_s") >= 1):
         raise BadStrategy(f"{name}: timer_s = {value('timer_s')!r}: at least 1")

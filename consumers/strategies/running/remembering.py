@@ -18,6 +18,7 @@ import numpy as np
 
 from consumers import indicators
 from consumers.bars import Bar
+from consumers.runtime.state import UnstorableState
 from consumers.strategies.authoring.fill import Fill
 from consumers.strategies.authoring.signal import Signal
 from consumers.strategies.authoring.strategy import Strategy
@@ -31,7 +32,7 @@ _OWN = frozenset({"_surroundings", "_symbol"})
 _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
-class NotStorable(TypeError):
+class NotStorable(UnstorableState):
     """An attribute cannot be stored. The message names it and what can."""
 
 

@@ -65,7 +65,7 @@ def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_
     \b
     bridgectl backtest ema_cross:EmaCross --symbol EURUSD --from 2026-11-01 --to 2026-11-20
     bridgectl backtest my.py:Mine --source EURUSD_202401.csv.gz --spec demo.toml --set fast=10
-    bridgectl backtest my.py --symbol EURUSD --risk ftmo-1-step --json > result.json
+    bridgectl backtest my.py --symbol EURUSD --risk ftmo-1-step --save result.json
     """
     if write_spec is not None:
         target = Path(write_spec)

@@ -10,7 +10,6 @@ from pathlib import Path
 from consumers.backtest.broker import AccountSpec, Amount, BadOption, conversions_of
 from consumers.backtest.broker.spec.facts import Spec, spec_of
 from consumers.backtest.broker.spec.file import load_spec
-from consumers.backtest.loading import Loaded, load_strategy
 from consumers.backtest.running import Plan
 from consumers.backtest.sources.bars import ASSUMPTION, BarSource, RecordedBars
 from consumers.backtest.sources.files import FileSource
@@ -18,6 +17,7 @@ from consumers.backtest.sources.recorded import RecordedSource
 from consumers.backtest.sources.source import Source, SourceError, Span
 from consumers.risk.what_if_cli import read_rules
 from consumers.strategies.running.instances import Casting
+from consumers.strategies.running.loading import Loaded, load_strategy
 from events.archive.source import PLACES, EntrySource, opened_source
 from events.clock_rules import ClockRule, ClockRuleError
 from events.codec import AnyEvent
@@ -198,10 +198,14 @@ def _rules(request: BacktestRequest, balance: float) -> Rules | None:
 
 def _traded(request: BacktestRequest, loaded: Loaded, held: Sequence[str]) -> tuple[str, ...]:
     """The symbols to trade: those asked for, the strategy's own, or those of the files."""
-    named = request.symbols or loaded.symbols or tuple(held)
+    named = request.symbols or _own_symbols(loaded) or tuple(held)
     if not named:
         raise BadRequest("which symbol? Name it with --symbol, or in the strategy as symbols = ...")
     return tuple(dict.fromkeys(named))
+
+
+def _own_symbols(loaded: Loaded) -> tuple[str, ...]:
+    return tuple(loaded.parameters.get("symbols", loaded.strategy.symbols))
 
 
 def _spec(request: BacktestRequest, facts: Sequence[AnyEvent], name: str) -> Spec:

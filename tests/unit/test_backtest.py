@@ -16,11 +16,16 @@ from consumers.backtest.report.figures import figures, max_drawdown
 from consumers.backtest.result import BacktestResult, BadResult
 from consumers.backtest.running import Plan, run_backtest
 from consumers.backtest.sources.merging import merged
+from consumers.backtest.sources.recorded import RecordedSource
 from consumers.backtest.sources.source import NoTicks, Portion, Span
 from consumers.strategies.ema_cross import EmaCross
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.tick_run import TickRun
+from events.archive.source import EntrySource
+from events.codec import encode
+from events.log import SOURCE, Slot, partition_of
 from events.market import Instrument
+from events.memory_log import MemoryLog
 from events.rules import Action, Limit, Rules
 from events.ticks import TICK_DTYPE, OffsetSource, TickArray, TickBatch
 
@@ -200,3 +205,20 @@ def test_figures_follow_from_the_result() -> None:
 def test_a_foreign_file_is_no_result() -> None:
     with pytest.raises(BadResult, match="no JSON"):
         BacktestResult.from_json("{")
+
+
+def test_what_a_log_recorded_is_walked_in_its_order() -> None:
+    rows = ticks(2_000)
+    log = MemoryLog(now_ms=lambda: START_MS)
+    log.open_namespace("demo", 4)
+    slot = Slot("demo", SOURCE, partition_of(SYMBOL, 4))
+    claim = log.claim(slot, "test", alive_within_s=0.0)
+    parts = [batch(rows[at : at + 10]) for at in range(0, len(rows), 10)]
+    log.append(claim, [encode(part) for part in parts])
+    source = RecordedSource(EntrySource(log), "demo", (SYMBOL,), Span())
+    recorded = run_backtest(replace(plan(rows), source=source))
+    assert recorded.signals == run_backtest(plan(rows)).signals
+    assert recorded.ticks == len(rows)
+    empty = RecordedSource(EntrySource(log), "demo", (SYMBOL,), Span(START_MS * 2))
+    with pytest.raises(NoTicks, match="there is: EURUSD"):
+        run_backtest(replace(plan(rows), source=empty))

@@ -73,6 +73,9 @@ LAZY: dict[str, tuple[str, str]] = {
     "risk reference": ("consumers.risk.cli:reference", "State what losses are measured from."),
     "risk what-if": ("consumers.risk.what_if_cli:what_if", "Run other rules over the log."),
     "risk packs": ("events.rules.files.cli:packs", "Rule packs of prop-firm styles."),
+    "strategies list": ("consumers.strategies.cli:list_strategies", "Bundled and configured."),
+    "strategies new": ("consumers.strategies.cli:new", "Write a strategy of ten lines."),
+    "strategies check": ("consumers.strategies.cli:check", "Load one and try it on made-up ticks."),
     "execution on": ("consumers.execute.desk.cli:switch_on", "Act on signals: paper, or live."),
     "execution off": ("consumers.execute.desk.cli:switch_off", "Act on no signals any more."),
     "execution status": (
@@ -105,6 +108,7 @@ FAMILIES = {
     "archive": "The archive: the log as Parquet files, read back into a log, a replay or a "
     "backtest.",
     "risk": "Risk: limits, what losses are measured from, what other rules would have done.",
+    "strategies": "Strategies: write one, try it, see which there are.",
     "execution": "Acting on signals: switched on per terminal, and what became of each target.",
     "terminal": "Serve a terminal of this machine.",
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from consumers.execute.memory import Intent, Memory, Target
-from consumers.execute.ownership import DUST_LOTS, held_lots
 from events.executing import OrderAnswer
 from events.magic import parts_of
+from events.ownership import DUST_LOTS, held_lots
 from events.trading import Deal, OrderDone, Orders
 
 APART_MS = 10_000

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from consumers.execute import checks, stops
 from consumers.execute.memory import Memory, Target
-from consumers.execute.ownership import DUST_LOTS, Held, held_by, held_lots, net_lots
 from consumers.execute.sending import Plan, open_intent, terms_of, waits
 from consumers.execute.sizing import STEP_SLACK, Refused, Wanted, lots_of
 from events.accounting import BUY, SELL
 from events.executing import OrderIntent
 from events.market import Instrument
+from events.ownership import DUST_LOTS, Held, held_by, held_lots, net_lots
 
 ORDERS_MAX = 50
 """Intents of one signal; a volume above the symbol's largest order takes several."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from consumers.execute import answering, checks
 from consumers.execute.deciding import NO_ANSWER_MS, Deciding
 from consumers.execute.memory import Known, Memory, Target
-from consumers.execute.ownership import book_deal, disagrees, follow_book, follow_tickets
 from consumers.execute.signals import refused_state, retire, take_signal, tell
 from consumers.execute.sizing import Refused
 from consumers.runtime.handler import EVERY_WRITER, Handler, Inputs, Order
@@ -21,6 +20,7 @@ from events.guarding import GuardState, LatchChanged
 from events.log import SOURCE, Lane
 from events.magic import parts_of
 from events.market import Contracts, Instrument, Quotes
+from events.ownership import book_deal, disagrees, follow_book, follow_tickets
 from events.trading import Account, Book, Deal, OrderDone, Orders
 
 EXPERT = 3

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
-from consumers.execute.ownership import Holdings, Seen
 from consumers.risk.figures.holdings import Market, PriceSeen
 from consumers.runtime.state import State
 from events.accounting import Contract
 from events.decisions import RiskMetrics
 from events.executing import ExecutionSet
 from events.market import Contracts, Instrument, Quotes
+from events.ownership import Holdings, Seen
 from events.trading import Account, Book
 
 TARGETS_MAX = 2_000

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from consumers.execute.memory import TARGETS_MAX, Memory, Target
-from consumers.execute.ownership import held_lots
 from consumers.execute.sending import terms_of
 from consumers.execute.sizing import Refused, Wanted, wanted_size
 from events.alerts import Alert
 from events.decisions import TradeSignal
 from events.executing import TargetState
 from events.magic import owner_of
+from events.ownership import held_lots
 
 _SIDES = {"long": 1, "short": -1, "flat": 0}
 _UNDER_WAY = ("wanted", "reached", "unknown")

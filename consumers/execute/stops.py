@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from consumers.execute.memory import Memory, Target
-from consumers.execute.ownership import DUST_LOTS, Held, held_by, net_lots
 from consumers.execute.sending import Plan, open_intent
 from events.executing import OrderIntent
+from events.ownership import DUST_LOTS, Held, held_by, net_lots
 
 
 def of_entry(memory: Memory, target: Target, lots: float) -> list[float]:

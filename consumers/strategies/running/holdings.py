@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from consumers.execute.ownership import Holdings as Held
-from consumers.execute.ownership import book_deal, held_lots, why_closed
 from consumers.strategies.authoring.fill import Fill
 from events.accounting import BUY
 from events.magic import owner_of
+from events.ownership import Holdings as Held
+from events.ownership import book_deal, held_lots, why_closed
 from events.trading import OPERATION_TYPES, Deal
 
 DUST_LOTS = 1e-8

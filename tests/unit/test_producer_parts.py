@@ -16,6 +16,7 @@ from events.candles import CandleBatch
 from events.clock_rules import ClockRule
 from events.log import SOURCE, Lane, LogUnavailable, NewEntry, Slot, StaleCursor, WriterHeld
 from events.memory_log import MemoryLog
+from events.origin import LIVE, Origin
 from events.settings import BadSettings, Settings, TerminalKind, TerminalSettings
 from events.ticks import OffsetSource
 from producers.append import Outcome, Writer, account_slot, cursor_entry
@@ -372,11 +373,11 @@ def test_a_log_that_is_away_at_the_start_is_waited_for(
     class Late(FlakyLog):
         refusals = 2
 
-        def open_namespace(self, namespace: str, partitions: int = 4) -> int:
+        def open_namespace(self, namespace: str, partitions: int = 4, origin: Origin = LIVE) -> int:
             if self.refusals:
                 self.refusals -= 1
                 raise LogUnavailable("not yet")
-            return super().open_namespace(namespace, partitions)
+            return super().open_namespace(namespace, partitions, origin)
 
     house = Houses(tmp_path)
     monkeypatch.setattr("producers.producer.LOG_BACK_OFF_S", (0.01,))

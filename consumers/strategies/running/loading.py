@@ -11,8 +11,9 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from consumers.runtime.naming import group_name
@@ -111,6 +112,16 @@ def _module(place: str, code: str) -> tuple[ModuleType, Path | None]:
     return module, Path(found) if found else None
 
 
+class _AsItIsNow(SourceFileLoader):
+    """Reads the file, never code compiled from an older one that was saved in the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """See `SourceLoader.get_code`."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _of_file(path: Path) -> ModuleType:
     """A file as a module of its own name, so that two files called alike stay two."""
     whole = path.resolve()
@@ -122,11 +133,11 @@ def _of_file(path: Path) -> ModuleType:
     if folder not in sys.path:  # it may import its neighbours
         sys.path.append(folder)
     try:
-        code = compile(whole.read_bytes(), str(whole), "exec")
+        loader = _AsItIsNow(name, str(whole))
         module = ModuleType(name)
         module.__file__ = str(whole)
         sys.modules[name] = module
-        exec(code, module.__dict__)  # noqa: S102 - running the trader's own file is the purpose
+        loader.exec_module(module)
     except Exception as error:
         sys.modules.pop(name, None)
         raise _not_loaded(error, str(path)) from error

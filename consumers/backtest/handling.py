@@ -2,7 +2,7 @@
 
 The handlers are those that `consume` runs, called the same way; only what lies around them is
 missing: nothing is packed, stored or read between two events, since a run that dies is simply
-begun again. `tests/unit/test_backtest.py` holds both ways against each other.
+begun again.
 """
 
 from __future__ import annotations

@@ -372,11 +372,14 @@ def test_a_link_that_is_cut_while_an_order_is_under_way_leaves_it_to_the_account
             with fault_proxy(server.port) as proxy:
                 terminal = terminal_of(settings={**named, "port": proxy.port})
                 with sending(tmp_path, terminal=terminal, mode="live", order_s=20.0) as desk:
-                    far.call("inject", "late_answer", seconds=0.5, calls_max=1)
+                    far.call("inject", "late_answer", seconds=2.0, calls_max=1)
                     intent = desk.signals.intent(mode="live")
                     desk.signals.send(intent)
+                    wait_until(lambda: desk.client.state().running == "order_send", what="a call")
+                    proxy.freeze(replies_only=True)
                     wait_until(lambda: bool(far.call("requests").value), what="the order")
                     proxy.cut()
+                    proxy.thaw()
                     answer = desk.signals.answered(intent, timeout_s=40)
                     assert (answer.state, answer.reconciled) == ("done", True), answer
                     assert len(far.call("requests").value) == 1

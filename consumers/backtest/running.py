@@ -22,7 +22,7 @@ from consumers.strategies.running.walking import StrategyFailed
 from consumers.trades.handler import TradesHandler
 from events.codec import AnyEvent
 from events.decisions import RulesSet
-from events.executing import ExecutionSet
+from events.executing import ExecutionSet, OrderIntent
 from events.market import Instrument
 from events.rules import Rules
 
@@ -51,6 +51,10 @@ class Plan:
     """Of its making."""
     assumptions: tuple[str, ...] = ()
     """Of its source."""
+    instances: Instances | None = None
+    """The strategy's objects, where they do not begin with nothing behind them."""
+    latency_of: Callable[[OrderIntent], int] | None = None
+    """How long each order is under way (ms), in place of what `broker` draws."""
 
 
 def run_backtest(
@@ -85,8 +89,10 @@ class _Run:
     def __init__(self, plan: Plan, told: Callable[[int, int], None]) -> None:
         self._plan = plan
         account = plan.account
-        self._instances = Instances(plan.casting)
-        self._broker = BrokerModel(account, plan.instruments, plan.broker, plan.seed)
+        self._instances = plan.instances or Instances(plan.casting)
+        self._broker = BrokerModel(
+            account, plan.instruments, plan.broker, plan.seed, latency_of=plan.latency_of
+        )
         self._costs = CostRecorder(plan.instruments, account.currency, rates=plan.broker.rates)
         handlers = [Driven("execute", ExecuteHandler()), Driven("trades", TradesHandler())]
         if plan.rules is not None:
@@ -151,6 +157,8 @@ class _Run:
             risk=tuple(recorded.risk),
             bars={symbol: chart.bars() for symbol, chart in engine.charts.items()},
             stopped=stopped,
+            deal_values=tuple(self._costs.values),
+            offsets=engine.offsets.changes(),
         )
 
     def _parameters(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ before; then the tick itself acts; only then does the strategy see it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,7 @@ class BrokerModel:
     The account begins with its balance as the first deal. Indexes count the ticks of a run; runs
     follow each other. Raises NoConversion when money of a symbol that `traded` names cannot become
     account currency; the ticks of what converts it must be in the runs too (`conversions_of`).
+    `latency_of` tells how long each intent is under way, in ms, in place of what options draw.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class BrokerModel:
         seed: int = 1,
         *,
         traded: Iterable[str] = (),
+        latency_of: Callable[[OrderIntent], int] | None = None,
     ) -> None:
         self.account = account
         self.instruments = dict(instruments)
         self.options = options or BrokerOptions()
         conversions_of(account.currency, self.instruments, traded, rates=tuple(self.options.rates))
         self._chance = Chance(self.options, seed)
+        self._latency_of = latency_of or (lambda intent: self._chance.latency_ms(intent.intent_id))
         self._terms = terms_of(self.instruments, self.options)
         self._present = Present(
             tuple(self.instruments),
@@ -155,7 +158,7 @@ class BrokerModel:
         self._stand(self._enter(run), index)
         server = self._opened()
         self._sent += 1
-        delay_ms = self._chance.latency_ms(intent.intent_id)
+        delay_ms = self._latency_of(intent)
         underway = _Underway(server.now_ms + delay_ms, self._sent, intent, server.now_ms)
         if delay_ms:
             heapq.heappush(self._underway, underway)

@@ -40,6 +40,8 @@ class CostRecorder:
         self._here: tuple[TickRun, int] | None = None
         self._commission = self._swap = self._fee = 0.0
         self._spread = self._slippage = 0.0
+        self.values: list[float] = []
+        """What each deal traded was worth, in the order they came."""
 
     def intent(self, intent: OrderIntent, run: TickRun, index: int) -> None:
         """Remember the price an order meets when it is sent."""
@@ -54,8 +56,10 @@ class CostRecorder:
     def deal(self, deal: Deal, run: TickRun, index: int) -> None:
         """Count what a deal was charged, and what it lost to spread and slippage."""
         if deal.type > SELL:
+            self.values.append(0.0)
             return
         self._here = run, index
+        self.values.append(self._money(deal, deal.price))
         self._commission -= deal.commission
         self._swap -= deal.swap
         self._fee -= deal.fee

@@ -1,4 +1,5 @@
-"""Balance and equity over a run, one row per interval in which something changed."""
+"""What is written down on the way: balance and equity, one row per interval in which something
+changed, and how far the broker's clock was ahead of UTC."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from consumers.backtest.result import EquityCurve
 INTERVAL_MS = 60_000
 ROWS_MAX = 100_000
 """With more rows the interval is doubled and rows are merged, so that memory is bounded."""
+OFFSETS_MAX = 1_000
+"""Clocks are changed twice a year; more than that is late ticks of both sides of a change."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -70,6 +73,32 @@ class CurveRecorder:
                 else:
                     kept.append(one)
             self._rows = kept
+
+
+class OffsetRecorder:
+    """Takes every run of ticks in order."""
+
+    def __init__(self) -> None:
+        self._changes: list[tuple[int, int]] = []
+
+    def look(self, time_ms: Ints, time_server_ms: Ints) -> None:
+        """Times of the same ticks in UTC and as the broker's clock showed them."""
+        offsets_s = (time_server_ms - time_ms) // 1000
+        if not len(offsets_s):
+            return
+        first = int(offsets_s[0])
+        if not self._changes or self._changes[-1][1] != first:
+            self._change(int(time_ms[0]), first)
+        for row in (np.flatnonzero(offsets_s[1:] != offsets_s[:-1]) + 1).tolist():
+            self._change(int(time_ms[row]), int(offsets_s[row]))
+
+    def changes(self) -> tuple[tuple[int, int], ...]:
+        """See `BacktestResult.offsets`."""
+        return tuple(self._changes)
+
+    def _change(self, time_ms: int, offset_s: int) -> None:
+        if len(self._changes) < OFFSETS_MAX:
+            self._changes.append((time_ms, offset_s))
 
 
 def _slot(row: Row, interval_ms: int) -> int:

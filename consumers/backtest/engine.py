@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.backtest.chart import ChartRecorder
-from consumers.backtest.curve import CurveRecorder
+from consumers.backtest.curve import CurveRecorder, OffsetRecorder
 from consumers.backtest.quality import Quality
 from consumers.backtest.sources.source import Portion
 from consumers.backtest.trading import Broker, Trading
@@ -65,6 +65,7 @@ class Engine:
         self._strategy, self._broker, self._trading = strategy, broker, trading
         self._pace, self._told = pace, told
         self.curve = CurveRecorder()
+        self.offsets = OffsetRecorder()
         self.quality = Quality()
         self.charts: dict[str, ChartRecorder] = {}
         self.ticks = 0
@@ -192,6 +193,7 @@ class Engine:
         """What a run is like, apart from anything that trades in it."""
         if self.first_ms is None:
             self.first_ms = int(run.time_ms[0])
+        self.offsets.look(run.time_ms, run.time_server_ms)
         for symbol in run.symbols:
             rows = run.indexes_of(symbol)
             chosen = slice(None) if rows is None else rows

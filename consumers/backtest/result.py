@@ -23,6 +23,8 @@ from events.trading import Deal, Trade
 
 FORMAT = "mt5-bridge backtest"
 VERSION = 1
+ABSENT_ONCE = frozenset({"deal_values", "offsets"})
+"""What results that were saved earlier lack."""
 RESULT_BYTES_MAX = 1 << 30
 """A larger file is no result of ours."""
 
@@ -122,6 +124,10 @@ class BacktestResult:
     """By symbol."""
     stopped: str = ""
     """Why the run ended before its ticks did, or empty."""
+    deal_values: tuple[float, ...] = ()
+    """What each deal traded was worth in account currency; 0 of operations on the balance."""
+    offsets: tuple[tuple[int, int], ...] = ()
+    """(from that UTC ms, the broker's clock is so many seconds ahead of UTC), oldest first."""
 
     @property
     def ticks_per_s(self) -> float:
@@ -196,9 +202,11 @@ def _plain(value: Any) -> Any:
 
 
 def _read(told: dict[str, Any]) -> BacktestResult:
-    known = {one.name: told[one.name] for one in fields(BacktestResult)}
-    for name in ("symbols", "assumptions", "warnings"):
-        known[name] = tuple(known[name])
+    absent = ABSENT_ONCE - told.keys()
+    known = {one.name: told[one.name] for one in fields(BacktestResult) if one.name not in absent}
+    for name in ("symbols", "assumptions", "warnings", "deal_values"):
+        known[name] = tuple(known.get(name, ()))
+    known["offsets"] = tuple((int(one[0]), int(one[1])) for one in known.get("offsets", ()))
     for name in ("signals", "deals", "targets", "risk"):
         known[name] = tuple(_event(one) for one in known[name])
     known["trades"] = tuple(Trade.model_validate(one) for one in known["trades"])

@@ -38,7 +38,7 @@ TARGETS_SHOWN = 5
 @click.option("--to", "to_ms", callback=instant_option, metavar="TIME", help="End (not included).")
 @click.option(
     "--source", "sources", multiple=True, metavar="WHAT",
-    help="redis, archive, all, or files of ticks or M1 bars; repeat.  [default: all]",
+    help="redis, archive, database, all, or files of ticks or M1 bars; repeat.  [default: all]",
 )  # fmt: skip
 @click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter; repeat.")
 @click.option("--risk", "rules", default="", metavar="RULES", help="Risk rules: file or pack.")

@@ -30,7 +30,8 @@ RECORDED: Mapping[str, tuple[str, ...]] = {
     "all": PLACES,
     "redis": ("log",),
     "log": ("log",),
-    "archive": ("archive", "database"),
+    "archive": ("archive",),
+    "database": ("database",),
 }
 """Words for `--source` beside files: which places are read."""
 
@@ -87,13 +88,11 @@ def planned(request: BacktestRequest, settings: Settings) -> Iterator[Plan]:
     words = [text for text in request.sources if text in RECORDED]
     if words and len(words) < len(request.sources):
         raise BadRequest(f"--source {words[0]} and files together: give one or the other")
-    if len(words) > 1:
-        raise BadRequest("--source takes one word (redis, archive), or files")
     if request.sources and not words:
         yield _of_files(request, loaded, settings)
         return
     notes: list[str] = []
-    places = RECORDED[words[0] if words else "all"]
+    places = tuple(dict.fromkeys(place for word in words or ["all"] for place in RECORDED[word]))
     with opened_source(settings, places=places, told=notes.append) as entries:
         yield _of_recorded(request, loaded, entries, ", ".join(places), notes)
 
@@ -230,11 +229,13 @@ def _needed(
 
 def _only(entries: EntrySource) -> str:
     """The terminal, where there is one."""
-    known = sorted(entries.log.namespaces()) if entries.log is not None else []
+    known = set(entries.log.namespaces()) if entries.log is not None else set()
+    if entries.archive is not None:
+        known |= set(entries.archive.namespaces())
     if len(known) != 1:
-        listed = ", ".join(known) or "none"
+        listed = ", ".join(sorted(known)) or "none"
         raise BadRequest(f"which terminal? Name it with --terminal; there is: {listed}")
-    return known[0]
+    return known.pop()
 
 
 def _clock_of(settings: Settings) -> str:

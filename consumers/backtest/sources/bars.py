@@ -103,7 +103,7 @@ class RecordedBars:
         instruments: Mapping[str, Instrument],
     ) -> None:
         self._partitions = source.partitions(namespace)
-        if not self._partitions:
+        if not self._partitions and not source.streams(Wanted(namespace)):
             raise SourceError(f"nothing is recorded of a terminal {namespace!r}")
         self._source, self._namespace, self._span = source, namespace, span
         self._symbols, self._instruments = tuple(symbols), instruments
@@ -141,7 +141,7 @@ class RecordedBars:
         """Each bar once: what was recorded twice, or goes back in time, is passed over."""
         wanted = Wanted(
             self._namespace, writers=MARKET_WRITERS, lanes=(Lane.LOW,),
-            partitions={partition_of(symbol, self._partitions)},
+            partitions={partition_of(symbol, self._partitions)} if self._partitions else None,
             from_ms=self._span.from_ms, until_ms=self._span.to_ms,
         )  # fmt: skip
         reached_ms, late = -1, 0

@@ -6,7 +6,8 @@ stream in the log's own order, late ticks where they came, as live consumers saw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from consumers.backtest.sources.merging import PORTION_TICKS_MAX, merged
@@ -15,11 +16,13 @@ from events.archive.source import MARKET_WRITERS, EntrySource, Wanted
 from events.archive.times import times_of
 from events.codec import TICKS, TICKS_HISTORY, AnyEvent, BadEvent, UnknownEvent, decode, decode_data
 from events.log import ACCOUNT_PARTITION, SOURCE, Entry, EntryId, Lane, Slot, Stream, partition_of
+from events.market import Contracts, Instrument
 from events.operations import ClockTick
 from events.ticks import TickBatch
 from events.trading import Deal
 
 FACTS = ("account", "contracts", "instrument")
+FACTS_AND_DEALS = (*FACTS, Deal.TYPE)
 CLOCK = ClockTick.TYPE
 BATCHES_MAX = 20_000
 """Entries of one portion; at one tick per entry it is cut here."""
@@ -51,7 +54,7 @@ class RecordedSource:
         told: str = "log",
     ) -> None:
         self._partitions = source.partitions(namespace)
-        if not self._partitions:
+        if not self._partitions and not source.streams(Wanted(namespace)):
             raise SourceError(
                 f"nothing is recorded of a terminal {namespace!r}: look at `bridgectl status`, "
                 "or give tick files with --source"
@@ -89,17 +92,33 @@ class RecordedSource:
         return found + [decode(one) for one in deals if one.type.rpartition(".")[0] == Deal.TYPE]
 
     def _archived_facts(self) -> list[AnyEvent]:
-        """The newest of each that entries tell; without a log nobody else knows them."""
-        wanted = Wanted(
-            self._namespace, writers=(SOURCE,), lanes=(Lane.HIGH, Lane.NORMAL),
-            partitions={ACCOUNT_PARTITION, *self._own_partitions()},
-        )  # fmt: skip
-        newest: dict[tuple[str, str], Entry] = {}
+        """The newest of each that entries tell; without a log nobody else knows them. The account's
+        entries tell all of them where the symbols were followed: then no tick is read for it."""
+        newest: dict[tuple[str, str], AnyEvent] = {}
+        deals: deque[AnyEvent] = deque(maxlen=DEALS_LOOKED_AT)
+        account = {ACCOUNT_PARTITION}
+        for entry in self._entries_of(FACTS_AND_DEALS, Lane.HIGH, account):
+            event = decode(entry)
+            if isinstance(event, Deal):
+                deals.append(event)
+            else:
+                newest[entry.type, entry.key] = event
+        known = {
+            one.symbol for event in newest.values() if isinstance(event, Contracts)
+            for one in event.instruments
+        }  # fmt: skip
+        if not known.issuperset(self._symbols):
+            for entry in self._entries_of({Instrument.TYPE}, Lane.NORMAL, self._own_partitions()):
+                newest[entry.type, entry.key] = decode(entry)
+        return [*newest.values(), *deals]
+
+    def _entries_of(
+        self, names: Collection[str], lane: Lane, partitions: Collection[int] | None
+    ) -> Iterator[Entry]:
+        wanted = Wanted(self._namespace, writers=(SOURCE,), lanes=(lane,), partitions=partitions)
         for entry in self._source.entries(wanted):
-            name = entry.type.rpartition(".")[0]
-            if name in FACTS:
-                newest[name, entry.key] = entry
-        return [decode(entry) for entry in newest.values()]
+            if entry.type.rpartition(".")[0] in names:
+                yield entry
 
     def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
         """See `Source.portions`. Raises SourceError, LogUnavailable, ArchiveError."""
@@ -233,7 +252,10 @@ class RecordedSource:
             until_ms=self._span.to_ms,
         )  # fmt: skip
 
-    def _own_partitions(self) -> set[int]:
+    def _own_partitions(self) -> set[int] | None:
+        """Where the symbols lie; None: a database alone does not tell of how many there are."""
+        if not self._partitions:
+            return None
         return {partition_of(symbol, self._partitions) for symbol in self._symbols}
 
     def _tell_holes(self) -> None:

@@ -24,7 +24,14 @@ from events.decisions import (
     TradeSignal,
 )
 from events.event import Event
-from events.executing import ExecutionSet, OrderAnswer, OrderIntent, StrategySet, TargetState
+from events.executing import (
+    ExecutionSet,
+    OrderAnswer,
+    OrderIntent,
+    StrategyBegan,
+    StrategySet,
+    TargetState,
+)
 from events.guarding import FlattenEnded, FlattenStep, GuardState, LatchChanged
 from events.log import Entry, Lane, NewEntry
 from events.market import Closes, Contracts, Instrument, Quotes
@@ -62,8 +69,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
         Command, Contracts, Deal, ExecutionSet, FlattenEnded, FlattenStep, GapHealed, GuardState,
         HandlerFailed, HandlerUpgraded, Instrument, LatchChanged, LimitBreach, OperatorAnswered,
         OrderAnswer, OrderDone, OrderIntent, Orders, ProducerState, Quotes, ReferenceSet,
-        RiskMetrics, RulesSet, Silence, SpreadHour, StrategySet, TargetState, TerminalDown,
-        TerminalUp, TradeSignal, TradeUpdate,
+        RiskMetrics, RulesSet, Silence, SpreadHour, StrategyBegan, StrategySet, TargetState,
+        TerminalDown, TerminalUp, TradeSignal, TradeUpdate,
     )
 }  # fmt: skip
 

@@ -35,6 +35,41 @@ class StrategySet(Event):
         return self.name
 
 
+class StrategyBegan(Event):
+    """A task of a strategy began: with which code and parameters, and from where it reads.
+
+    A backtest of the same code over the same entries, with what was said up to `since` left out,
+    gives the same signals.
+    """
+
+    TYPE: ClassVar[str] = "strategy_began"
+    LANE: ClassVar[Lane] = Lane.HIGH
+    KEEP_LAST: ClassVar[bool] = True
+
+    strategy: str
+    task: str
+    """`GROUP.TASK`."""
+    version: str
+    """Of code, parameters and symbols together, as commits carry it."""
+    code: str
+    checksum: str
+    """Of the file the code came from."""
+    symbols: tuple[str, ...] = ()
+    """Empty: every one that has ticks."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Those that were given."""
+    after: dict[str, str] = Field(default_factory=dict)
+    """Stream -> id of the entry behind which reading began."""
+    since: str = ""
+    """Id of the newest entry that was there: nothing is signalled on it, or on any before it."""
+    entries_back: int = 0
+    """Entries that were read back to warm up."""
+
+    @property
+    def key(self) -> str:
+        return self.task
+
+
 class ExecutionSet(Event):
     """An operator switches the acting on signals on or off, per account."""
 

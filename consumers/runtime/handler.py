@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from consumers.runtime.state import State
 from events.codec import AnyEvent
-from events.log import SOURCE, Entry, Lane
+from events.log import SOURCE, Entry, EntryId, Lane, Stream
 
 
 class Order(StrEnum):
@@ -44,6 +44,41 @@ class Inputs:
     """(writer, lanes) of writers of which other lanes are read than of the rest."""
 
 
+LooksBack = Callable[[Entry], bool]
+"""Takes entries of one stream, the newest first; says whether older ones are wanted too."""
+
+
+class Level(NamedTuple):
+    """The newest state of something, as the log keeps it beside its entries."""
+
+    type: str
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a task that never ran begins, when it does not begin with the oldest entry."""
+
+    task: str
+    """`GROUP.TASK`."""
+    version: str
+    since: EntryId
+    """The newest entry that was there: nothing is to follow from it, or from any before it."""
+    after: Mapping[Stream, EntryId]
+    """Where reading begins: at `since`, or before it in streams that are looked back into."""
+    entries_back: int
+    levels: Sequence[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a task begins with: values of its state, and events that tell of its beginning."""
+
+    state: Mapping[str, Any]
+    events: Sequence[AnyEvent] = ()
+
+
 class Handler:
     """Subclass it, and yield what follows from an event.
 
@@ -68,6 +103,9 @@ class Handler:
     """Entries that may fail in a row; with the last of them the task halts and tells. 0: any
     number."""
 
+    levels: ClassVar[frozenset[str]] = frozenset()
+    """Names of level events whose newest ones `begins` is given."""
+
     state: State
     entry: Entry | None = None
     """The entry that is being handled: its place tells what a decision was taken on."""
@@ -78,6 +116,17 @@ class Handler:
     def remember(self) -> None:
         """Called before the state is stored, behind a batch: put into it what attributes hold.
         Whatever is told twice must come out alike, however events are cut into batches."""
+
+    @classmethod
+    def looks_back(cls, stream: Stream, partitions: int) -> LooksBack | None:
+        """How far a new task that begins with what comes next reads back in a stream, to warm up;
+        None: not at all. `partitions` are those of the namespace."""
+        return None
+
+    @classmethod
+    def begins(cls, beginning: Beginning) -> Given:
+        """What such a task has in its state before its first entry; pure, as `handle` is."""
+        return Given({})
 
     @abstractmethod
     def handle(self, event: AnyEvent) -> Iterable[AnyEvent]:

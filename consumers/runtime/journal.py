@@ -23,6 +23,9 @@ class Deed(StrEnum):
 
     BEGAN = "began"
     """The first commit: `told` is the offset in stream `place` from which the task began."""
+    GIVEN = "given"
+    """With BEGAN: the task began with `told` (base64 of the packed value) under the key `place`
+    of its state."""
     HALTED = "halted"
     """`place` failed and may not be skipped: its HandlerFailed was derived, offsets stay in front
     of it."""

@@ -86,8 +86,7 @@ def load(
             "one another name with --group"
         )
     if options.begin is Begin.NEWEST and is_new(record):
-        code = group.sink if isinstance(group, SinkGroup) else group.handler
-        record = pass_over_what_is_there(log, spec, claim, record, version=code.version)
+        record = pass_over_what_is_there(log, group, spec, claim, record)
     if isinstance(group, SinkGroup):
         sink = group.sink(**group.parameters)
         return SinkRun(

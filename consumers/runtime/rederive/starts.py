@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -20,11 +21,18 @@ class Start:
     told: str
 
 
-def began(newest: EntryId, offsets: Mapping[Stream, Offset]) -> tuple[Note, ...]:
-    """What the first commit of a task writes down: where it began, and behind which output."""
+def began(
+    newest: EntryId, offsets: Mapping[Stream, Offset], state: Mapping[str, bytes] | None = None
+) -> tuple[Note, ...]:
+    """What the first commit of a task writes down: where it began, behind which output, and what
+    its state held before the first entry."""
     return (
         Note(Deed.BEGAN, "", str(newest)),
         *(Note(Deed.BEGAN, str(s), str(offset)) for s, offset in sorted(offsets.items())),
+        *(
+            Note(Deed.GIVEN, key, base64.b64encode(packed).decode())
+            for key, packed in sorted((state or {}).items())
+        ),
     )
 
 
@@ -37,8 +45,10 @@ def beginning(log: Log, slot: Slot) -> Start | None:
 
 
 def _began_in(step: JournalStep, slot: Slot) -> TaskRecord | None:
-    newest, offsets, found = NOTHING_DERIVED, {}, False
+    newest, offsets, state, found = NOTHING_DERIVED, {}, {}, False
     for note in step.notes:
+        if note.deed is Deed.GIVEN:
+            state[note.place] = base64.b64decode(note.told)
         if note.deed is not Deed.BEGAN:
             continue
         found = True
@@ -46,7 +56,7 @@ def _began_in(step: JournalStep, slot: Slot) -> TaskRecord | None:
             offsets[Stream.parse(note.place)] = Offset.parse(note.told)
         else:
             newest = EntryId.parse(note.told)
-    return TaskRecord(slot, offsets, {}, newest, 0, "") if found else None
+    return TaskRecord(slot, offsets, state, newest, 0, "") if found else None
 
 
 def snapshot_starts(log: Log, slot: Slot, version: str, *, newest: bool = False) -> list[Start]:

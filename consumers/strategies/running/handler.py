@@ -7,18 +7,22 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from consumers.runtime.handler import Handler, Inputs
+from consumers.runtime.handler import Beginning, Given, Handler, Inputs, LooksBack
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.loading import Loaded, load_strategy
 from consumers.strategies.running.tick_run import TickRun
 from consumers.strategies.running.traits import traits_of
-from events.codec import AnyEvent
+from events.codec import AnyEvent, decode_data
 from events.decisions import TradeSignal
-from events.log import Lane
+from events.executing import StrategyBegan
+from events.log import BEGIN, SOURCE, EntryId, Lane, Stream
 from events.ticks import TickBatch
 
-LAYOUT = 1
+LAYOUT = 2
 """Of what is stored of a strategy; another one is another version of every strategy."""
+SINCE, LEVELS = "since", "levels"
+"""Names in the state: up to which entry it only warms up, and what it was told when it began."""
+OWN = frozenset({SINCE, LEVELS})
 
 
 class StrategyHandler(Handler):
@@ -31,18 +35,22 @@ class StrategyHandler(Handler):
 
     loaded: ClassVar[Loaded]
     casting: ClassVar[Casting]
-    since_ms: ClassVar[int] = 0
-    """Signals on entries that were appended before it are dropped: they only warm it up."""
 
     def setup(self) -> None:
         """Raises StrategyFailed, NotStorable."""
-        self._instances = Instances(self.casting)
-        self._instances.restore({name: self.state[name] for name in self.state})
+        instances = self._instances = Instances(self.casting)
+        instances.mute = True
+        since = self.state.get(SINCE)
+        self._since = BEGIN if since is None else EntryId(*since)
+        """What lies up to here only warms it up."""
+        for type_, key, packed in self.state.get(LEVELS, ()):
+            instances.deliver(decode_data(type_, key, packed))
+        instances.restore({name: self.state[name] for name in self.state if name not in OWN})
 
     def handle(self, event: AnyEvent) -> Iterable[TradeSignal]:
         """The signals that follow. Raises StrategyFailed."""
         entry, instances = self.entry, self._instances
-        instances.mute = entry is not None and entry.id.ms < self.since_ms
+        instances.mute = entry is not None and entry.id <= self._since
         if not isinstance(event, TickBatch):
             return instances.deliver(event)
         if not instances.wants(event.symbol):
@@ -53,6 +61,43 @@ class StrategyHandler(Handler):
         """Raises NotStorable."""
         for name, told in self._instances.remember().items():
             self.state[name] = told
+        if LEVELS in self.state:  # they are in what was remembered
+            del self.state[LEVELS]
+
+    @classmethod
+    def looks_back(cls, stream: Stream, partitions: int) -> LooksBack | None:
+        """As far as the strategy needs to be warm."""
+        from consumers.strategies.warming import looks_back, need_of  # asked once per task
+
+        casting = cls.casting
+        if stream.slot.writer != SOURCE:
+            return None
+        traits = traits_of(casting.strategy, casting.parameters)
+        need = need_of(
+            casting.strategy, casting.parameters, casting.wanted,
+            ticks=traits.ticks or traits.arrays,
+            timeframes=traits.timeframes if traits.bars else (),
+        )  # fmt: skip
+        return looks_back(need, casting.wanted, stream, partitions)
+
+    @classmethod
+    def begins(cls, beginning: Beginning) -> Given:
+        """With the facts of its symbols and the account as they are, and a word in the log."""
+        casting, since = cls.casting, beginning.since
+        wanted = frozenset(casting.wanted)
+        levels = [
+            list(level)
+            for level in beginning.levels
+            if not (level.type.startswith("instrument.") and wanted) or level.key in wanted
+        ]
+        told = StrategyBegan(
+            event_time_ms=since.ms, strategy=casting.name, task=beginning.task,
+            version=beginning.version, code=cls.loaded.code, checksum=cls.loaded.checksum,
+            symbols=casting.wanted, parameters=dict(casting.parameters),
+            after={str(stream): str(id_) for stream, id_ in sorted(beginning.after.items())},
+            since=str(since), entries_back=beginning.entries_back,
+        )  # fmt: skip
+        return Given({SINCE: list(since), LEVELS: levels}, (told,))
 
 
 def handler_of(
@@ -60,7 +105,6 @@ def handler_of(
     *,
     name: str = "",
     symbols: tuple[str, ...] = (),
-    since_ms: int = 0,
 ) -> type[StrategyHandler]:
     """The handler class of a strategy; its signals are known by `name`."""
     traits = traits_of(loaded.strategy, loaded.parameters)
@@ -71,6 +115,9 @@ def handler_of(
         types.add("clock")
     if traits.looks_at_account:
         types |= {"account", "deal", "contracts"}
+    levels = {"instrument"}
+    if traits.looks_at_account:
+        levels |= {"account"}
     if traits.bars and traits.warm_up:
         types.add("candles")
         lanes.append(Lane.LOW)
@@ -79,12 +126,12 @@ def handler_of(
         "__doc__": loaded.strategy.__doc__,
         "loaded": loaded,
         "casting": casting,
-        "since_ms": since_ms,
+        "levels": frozenset(levels),
         "tasks": 1 if traits.together else None,
         "types": frozenset(types),
         "halts_on": frozenset(types),
         "inputs": Inputs(lanes=tuple(lanes), account=traits.looks_at_account),
-        "version": _version(loaded, casting, since_ms),
+        "version": _version(loaded, casting),
     }
     return type(loaded.strategy.__name__, (StrategyHandler,), body)
 
@@ -97,19 +144,17 @@ def with_texts(handler: type[StrategyHandler], texts: Mapping[str, str]) -> type
     named = texts.get("symbols")
     symbols = casting.symbols if named is None else tuple(filter(None, named.split(",")))
     loaded = load_strategy(of.code, {**of.parameters, **own})
-    return handler_of(loaded, name=casting.name, symbols=symbols, since_ms=handler.since_ms)
+    return handler_of(loaded, name=casting.name, symbols=symbols)
 
 
 def named(handler: type[StrategyHandler], name: str) -> type[StrategyHandler]:
     """The same strategy, whose signals are known by another name."""
-    return handler_of(
-        handler.loaded, name=name, symbols=handler.casting.symbols, since_ms=handler.since_ms
-    )
+    return handler_of(handler.loaded, name=name, symbols=handler.casting.symbols)
 
 
-def _version(loaded: Loaded, casting: Casting, since_ms: int) -> str:
+def _version(loaded: Loaded, casting: Casting) -> str:
     """Other code, parameters or symbols lead to another one: the state is then derived again."""
-    told = [casting.name, sorted(casting.symbols), sorted(casting.parameters.items()), since_ms]
+    told = [casting.name, sorted(casting.symbols), sorted(casting.parameters.items())]
     digest = hashlib.blake2b(
         json.dumps([loaded.checksum, told]).encode(), digest_size=8
     ).hexdigest()

@@ -62,12 +62,11 @@ class Instances:
     """The strategy objects of one task: one per symbol, or one over all of them.
 
     `run` handles ticks, `deliver` everything else; both give `TradeSignal`s. An object is made
-    with the first tick of its symbol. While `mute`, what is said is dropped: what happened before a
-    strategy was enabled only warms it up.
+    with the first tick of its symbol: facts of it are known by then. While `mute`, what is said
+    is dropped: what happened before a strategy was enabled only warms it up.
     """
 
     def __init__(self, casting: Casting) -> None:
-        """Raises StrategyFailed when `setup` of a strategy over several symbols fails."""
         self.casting = casting
         self.traits: Traits = traits_of(casting.strategy, casting.parameters)
         self.mute = False
@@ -79,8 +78,6 @@ class Instances:
         self._wanted = frozenset(casting.wanted)
         for symbol in sorted(self._wanted):
             self._holdings.know(symbol)
-        if self.traits.together:
-            self._part(TOGETHER)
 
     def wants(self, symbol: str) -> bool:
         """Whether ticks of a symbol are for it."""

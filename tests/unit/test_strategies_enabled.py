@@ -1,0 +1,168 @@
+"""Strategies that begin warm, and that are switched on and off while others run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.groups import GroupSpec
+from consumers.replay.verification import verify_task
+from consumers.runtime.group import Group, TaskSpec
+from consumers.runtime.task import TaskRun
+from consumers.strategies import Crossover, Ema, Signal, Strategy, Tick
+from consumers.strategies.running.instances import Casting, Instances
+from consumers.strategies.running.tick_run import TickRun
+from consumers.workers.beginning import Begin
+from consumers.workers.taking import WorkerOptions, load
+from events.codec import decode, encode
+from events.decisions import TradeSignal
+from events.executing import StrategyBegan
+from events.log import Lane, Slot
+from events.market import Instrument
+from events.memory_log import MemoryLog
+from events.ticks import TickBatch
+from tests.unit.test_strategies import batch, cut
+
+SLOT = Slot("demo", "strategy.tried", 0)
+
+
+class Warm(Strategy):
+    """Needs its point when it is set up, and averages that take a while."""
+
+    symbols = ("EURUSD",)
+    no_stop = True
+
+    def setup(self) -> None:
+        self.step = self.point
+        self.cross = Crossover(Ema(5), Ema(20))
+
+    def on_tick(self, tick: Tick) -> Iterator[Signal]:
+        if side := self.cross.update(tick.mid):
+            yield self.target(side, reason=f"{self.step:g}")
+
+
+class WarmBars(Warm):
+    warm_up = 3
+    timeframes = ("M1",)
+
+    def on_bar(self, bar: object) -> None:
+        return None
+
+
+class Together(Warm):
+    together = True
+    warm_up = 30
+
+    def setup(self) -> None:
+        self.step = self.instrument("EURUSD").point
+        self.cross = Crossover(Ema(5), Ema(20))
+
+    def on_tick(self, tick: Tick) -> Iterator[Signal]:
+        if side := self.cross.update(tick.mid):
+            yield self.target(side, symbol=tick.symbol, reason=f"{self.step:g}")
+
+
+def pieces(whole: TickBatch, size: int) -> list[TickBatch]:
+    count = len(whole.ticks)
+    return [cut(whole, at, min(at + size, count)) for at in range(0, count, size)]
+
+
+class Feed:
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.log.open_namespace("demo", 1)
+        self.claim = self.log.claim(Slot("demo", "source", 0), "me", alive_within_s=0)
+
+    def append(self, *events: object) -> None:
+        self.log.append(self.claim, [encode(one) for one in events])  # type: ignore[arg-type]
+
+    def begun(self, name: str) -> tuple[Group, TaskSpec, TaskRun]:
+        group = GroupSpec("strategy.tried", f"{__name__}:{name}").group()
+        assert isinstance(group, Group)
+        [spec] = group.specs(self.log)
+        self.log.tasks.open_group("demo", group.name, 1)
+        taken = self.log.tasks.acquire(spec.slot, "me", seen="")
+        assert taken is not None
+        options = WorkerOptions("me", begin=Begin.NEWEST)
+        run = load(self.log, group, spec, *taken, options, moved=lambda: None)
+        assert isinstance(run, TaskRun)
+        return group, spec, run
+
+    def told(self, lane: Lane) -> list[object]:
+        return [decode(one) for one in self.log.between(SLOT.stream(lane), count_max=10_000)]
+
+
+def drained(run: TaskRun) -> None:
+    while run.step().entries:
+        pass
+
+
+def facts(symbol: str) -> Instrument:
+    return Instrument(
+        event_time_ms=1, recv_time_ms=1, symbol=symbol, broker_symbol=symbol, digits=5,
+        point=0.00001, tick_size=0.00001, contract_size=100_000, volume_min_lots=0.01,
+        volume_max_lots=100, volume_step_lots=0.01,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["Together", "Warm", "WarmBars"])
+def test_a_strategy_reads_back_signals_nothing_of_that_and_a_replay_agrees(name: str) -> None:
+    feed, whole = Feed(), batch("EURUSD", 7, 1_200)
+    before, after = pieces(cut(whole, 0, 600), 10), pieces(cut(whole, 600, 1_200), 10)
+    feed.append(facts("EURUSD"), *before[:30])
+    feed.append(batch("GBPUSD", 3, 40), *before[30:])
+    group, spec, run = feed.begun(name)
+    [began] = [one for one in feed.told(Lane.HIGH) if isinstance(one, StrategyBegan)]
+    assert 1 <= began.entries_back < 61
+    drained(run)
+    assert not feed.told(Lane.NORMAL)
+    feed.append(*after)
+    drained(run)
+    signals = [one for one in feed.told(Lane.NORMAL) if isinstance(one, TradeSignal)]
+
+    read_back = [one for one in before[-began.entries_back :]]
+    if name == "Together" or name == "Warm":
+        wanted = 30 if name == "Together" else 4 * 21
+        assert sum(len(one.ticks) for one in read_back) >= wanted
+    casting = Casting(globals()[name], "tried", ("EURUSD",), {}, {"EURUSD": facts("EURUSD")})
+    instances = Instances(casting)
+    instances.mute = True
+    for one in read_back:
+        instances.run_all(TickRun.of(one))
+    instances.mute = False
+    expected = [s for one in after for s in instances.run_all(TickRun.of(one))]
+    mine = [one for one in signals if one.symbol == "EURUSD"]
+    assert len(mine) > 5
+    assert mine == expected
+    assert mine[0].reason == "1e-05"
+
+    again = verify_task(feed.log, group, spec)
+    assert again.good, again
+    assert again.equal == len(signals)
+    assert again.began == "the beginning of the task"
+
+
+def test_nothing_is_read_back_where_nothing_needs_it(tmp_path: Path) -> None:
+    feed = Feed()
+    feed.append(*pieces(batch("EURUSD", 1, 100), 10))
+    group, spec, run = feed.begun("Plain")
+    [began] = [one for one in feed.told(Lane.HIGH) if isinstance(one, StrategyBegan)]
+    assert began.entries_back == 0
+    drained(run)
+    feed.append(batch("EURUSD", 2, 3))
+    drained(run)
+    assert [one.number for one in feed.told(Lane.NORMAL) if isinstance(one, TradeSignal)] == [1]
+    assert verify_task(feed.log, group, spec).good
+
+
+class Plain(Strategy):
+    no_stop = True
+
+    def setup(self) -> None:
+        self.count = 0
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        self.count += 1
+        return self.target("long") if self.count == 2 else None

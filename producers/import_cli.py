@@ -106,7 +106,7 @@ def import_command(
     into = _namespace(namespace) or (terminal.namespace if name else IMPORTED)
     begun = time.monotonic()
     origin: Origin = LIVE if into == terminal.namespace else "import"
-    with _writer(settings, into, origin) as writer:
+    with opened_writer(settings, into, origin) as writer:
         done = import_ticks(writer, sources, options=options, progress=_shown_progress())
     took_s = time.monotonic() - begun
     if as_json:
@@ -129,17 +129,26 @@ def _namespace(name: str | None) -> str | None:
 
 
 @contextmanager
-def _writer(settings: Settings, namespace: str, origin: Origin) -> Iterator[Writer]:
+def opened_writer(
+    settings: Settings,
+    namespace: str,
+    origin: Origin,
+    *,
+    who: str = "import",
+    check: Callable[[Log], None] = lambda _: None,
+) -> Iterator[Writer]:
     """The right to append to a namespace, in the log of the settings (an embedded one is started
-    for the time of the import). Raises WriterHeld while the namespace's producer runs."""
+    for the time of the import). `check` may refuse it first. Raises WriterHeld while the
+    namespace's producer runs."""
     with servers(settings, postgres=False) as found, closing(open_log(found.redis_url)) as log:
-        yield from _claimed(log, settings, namespace, origin)
+        check(log)
+        yield from _claimed(log, settings, namespace, origin, who)
 
 
 def _claimed(
-    log: Log, settings: Settings, namespace: str, origin: Origin = "import"
+    log: Log, settings: Settings, namespace: str, origin: Origin, who: str
 ) -> Iterator[Writer]:
-    holder = f"import on {socket.gethostname()}"
+    holder = f"{who} on {socket.gethostname()}"
     partitions = log.namespaces().get(namespace, settings.bridge_partitions)
     writer = Writer(log, namespace, partitions, holder=holder, report=Report(), origin=origin)
     writer.open()

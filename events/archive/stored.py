@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 
 WINDOW_MS_MIN, WINDOW_MS_FIRST, WINDOW_MS_MAX = 1, 64, 24 * 3_600_000
 WINDOW_BYTES_AIM = 4 * 1024 * 1024
+LOOK_MS_FIRST, LOOK_TIMES = 3_600_000, 8
+"""How far is looked for the next entry, and how much further each time: rows are found by blocks
+that hold a span of ids, so a look without an end would read all that follows."""
 _TABLES = ("events", "exact_entries", "dead_entries", "candles", "marks")
 _OF_FEEDS = "feed_id IN (SELECT f.id FROM raw.feeds f JOIN raw.streams s ON s.id = f.stream_id"
 _NEXT = " UNION ALL ".join(
     [
         f"(SELECT min(entry_ms) AS ms FROM raw.ticks WHERE {_OF_FEEDS}"  # noqa: S608 - constants
-        " WHERE s.name = %(stream)s) AND entry_ms >= %(ms)s)",
+        " WHERE s.name = %(stream)s) AND entry_ms BETWEEN %(ms)s AND %(last_ms)s)",
         *(
             f"(SELECT min(entry_ms) AS ms FROM raw.{table} WHERE stream_id ="  # noqa: S608 - constants
-            " (SELECT id FROM raw.streams WHERE name = %(stream)s) AND entry_ms >= %(ms)s)"
+            " (SELECT id FROM raw.streams WHERE name = %(stream)s)"
+            " AND entry_ms BETWEEN %(ms)s AND %(last_ms)s)"
             for table in _TABLES
         ),
     ]
@@ -62,7 +66,7 @@ class DatabaseEntries:
         from events.postgres import read_entries
 
         first, window_ms = after.next(), WINDOW_MS_FIRST
-        found_ms = self._next_ms(stream, first.ms)
+        found_ms = self._next_ms(stream, first.ms, before.ms)
         while found_ms is not None and found_ms <= before.ms:
             first = max(first, EntryId(found_ms, 0))
             last = min(EntryId(first.ms + window_ms, 0), before)
@@ -77,15 +81,21 @@ class DatabaseEntries:
             first = last
             if last >= before:
                 return
-            found_ms = first.ms if page else self._next_ms(stream, first.ms)
+            found_ms = first.ms if page else self._next_ms(stream, first.ms, before.ms)
 
-    def _next_ms(self, stream: Stream, ms: int) -> int | None:
-        """The first part of the first id from `ms` on."""
-        row = self._connection.execute(
-            f"SELECT min(ms) FROM ({_NEXT}) places",  # noqa: S608 - our own constants
-            {"stream": str(stream), "ms": min(ms, _INT8_MAX)},
-        ).fetchone()
-        return None if row is None or row[0] is None else int(row[0])
+    def _next_ms(self, stream: Stream, ms: int, last_ms: int) -> int | None:
+        """The first part of the first id from `ms` to `last_ms`."""
+        begin, end, reach_ms = min(ms, _INT8_MAX), min(last_ms, _INT8_MAX), LOOK_MS_FIRST
+        while begin <= end:
+            looked = min(begin + reach_ms, end)
+            row = self._connection.execute(
+                f"SELECT min(ms) FROM ({_NEXT}) places",  # noqa: S608 - our own constants
+                {"stream": str(stream), "ms": begin, "last_ms": looked},
+            ).fetchone()
+            if row is not None and row[0] is not None:
+                return int(row[0])
+            begin, reach_ms = looked + 1, reach_ms * LOOK_TIMES
+        return None
 
 
 def _next_window_ms(window_ms: int, size_bytes: int) -> int:

@@ -1,33 +1,21 @@
-"""Ticks and bars of the past from a terminal into the archive, step by step.
+"""Ticks and candles of the past from a terminal, step by step, to where they are kept.
 
-Each step is one file that says what span it covers, and that appears under its name only when it
-is whole: so a fetch that was ended goes on with the spans that no file covers.
+Whoever keeps them knows which spans it has in the same moment as it has the rows: so a fetch that
+was ended, however, goes on with the spans that are missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-from zlib import crc32
+from itertools import groupby
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from events.archive.chunk import ChunkOf
-from events.archive.folder import ArchiveFolder
-from events.archive.stream_reading import FETCHED
-from events.candles import CandleBatch
 from events.clock_rules import ClockRule
-from events.codec import AnyEvent, encode
-from events.log import Entry, EntryId, Lane, Slot, Stream, partition_of
-from events.tick_files.file_clock import FileClock
-from events.ticks import Mark, OffsetSource, RateArray, TickArray, TickBatch
+from events.ticks import RateArray, TickArray
+from producers.history.batches import TICKS, Batch, Batches, Feed
 
-TICKS_STEP_MS = 6 * 3_600_000
 CANDLES_STEP_MS = 7 * 24 * 3_600_000
-ENTRY_ROWS = 1_000
-TICKS = "ticks"
 
 
 class Past(Protocol):
@@ -41,14 +29,44 @@ class Past(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """What is fetched: the ticks of a symbol, or its candles of one timeframe."""
+class Span:
+    """What of a feed is wanted: server ms, from <= time < until."""
 
-    symbol: str
-    what: str = TICKS
+    feed: Feed
+    from_ms: int
+    until_ms: int
 
-    def __str__(self) -> str:
-        return f"{self.symbol}:{self.what}"
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a span that is asked for at once."""
+
+    feed: Feed
+    from_ms: int
+    until_ms: int
+    since_ms: int
+    """Where the span begins that nothing covered: up to `from_ms` it was asked for before."""
+    batches: Sequence[Batch] = ()
+
+
+class Target(Protocol):
+    """Where what was fetched is kept."""
+
+    ticks_step_ms: int
+    """How much is asked for at once."""
+
+    def covered(self, feed: Feed) -> list[tuple[int, int]]:
+        """Spans that are there, by their begin (server ms). Raises LogError."""
+        ...
+
+    def check(self, feed: Feed, missing: Sequence[tuple[int, int]]) -> None:
+        """Raises LogError where these spans cannot be added."""
+        ...
+
+    def take(self, steps: Sequence[Step]) -> int:
+        """Keep steps that end at the same time, each with its span, each all or nothing. Returns
+        the number of pieces it made of them. Raises LogError."""
+        ...
 
 
 @dataclass(slots=True)
@@ -58,123 +76,81 @@ class Fetched:
     feed: str
     rows: int = 0
     chunks: int = 0
+    """Files, or appends, that hold rows of it."""
     steps: int = 0
     empty_steps: int = 0
     """Spans of which the terminal has nothing: closed markets, or no history."""
     already_ms: int = 0
-    """Of the span, covered by files that were there."""
+    """Of the span, there before."""
 
 
 class HistoryFetch:
-    """Fetches into one namespace of an archive. `clock` is the broker's, None when unknown."""
+    """Fetches spans into a target. `clock` is the broker's, None when unknown. `told` gets the
+    feed at work, and server ms done and in all, over all feeds."""
 
     def __init__(
         self,
         past: Past,
-        folder: ArchiveFolder,
-        namespace: str,
+        target: Target,
         *,
-        partitions: int,
         clock: ClockRule | None,
         now_ms: Callable[[], int],
         pause: Callable[[], None] = lambda: None,
+        told: Callable[[Feed, int, int], None] = lambda _feed, _done, _all: None,
     ) -> None:
-        self._past, self._folder, self._namespace = past, folder, namespace
-        self._partitions, self._clock, self._now_ms = partitions, clock, now_ms
-        self._pause = pause
+        self._past, self._target, self._told = past, target, told
+        self._batches, self._pause = Batches(clock, now_ms), pause
 
-    def run(
-        self,
-        feed: Feed,
-        from_server_ms: int,
-        until_server_ms: int,
-        *,
-        told: Callable[[int, int], None] = lambda _done, _all: None,
-    ) -> Fetched:
-        """Fetch what no file covers yet; the caller holds `folder.writing`. `told` gets server ms
-        done and in all. Raises what the terminal raises, and ArchiveError."""
-        found = Fetched(str(feed))
-        stream = self._stream(feed.symbol)
-        step_ms = TICKS_STEP_MS if feed.what == TICKS else CANDLES_STEP_MS
-        missing = list(uncovered(self._covered(stream, feed), from_server_ms, until_server_ms))
-        total = sum(until - begin for begin, until in missing)
-        found.already_ms = until_server_ms - from_server_ms - total
+    def run(self, spans: Sequence[Span]) -> list[Fetched]:
+        """Fetch what is not there yet, all feeds side by side, by the time at which steps end.
+        Raises what the terminal raises, and LogError: start again, it goes on."""
+        found = [Fetched(str(span.feed)) for span in spans]
+        steps = [step for n, span in enumerate(spans) for step in self._steps(n, span, found[n])]
+        steps.sort(key=lambda one: (one[1].until_ms, one[0]))
+        total = sum(step.until_ms - step.from_ms for _, step in steps)
         done = 0
-        for begin, until in _steps(missing, step_ms):
-            events = self._events(feed, begin, until)
-            found.steps += 1
-            if events:
-                covers = (str(feed), begin, until)
-                facts = ChunkOf(None, self._partitions, self._partitions, "live", covers)
-                self._folder.write(self._placed(stream, feed, events), facts)
-                found.chunks += 1
-                found.rows += sum(len(one) for one in events)
-            else:
-                found.empty_steps += 1
-            done += until - begin
-            told(done, total)
-            self._pause()
+        for _, together in groupby(steps, key=lambda one: one[1].until_ms):
+            filled = []
+            for number, step in together:
+                batches = self._fetch(step)
+                fetched = found[number]
+                fetched.steps += 1
+                fetched.rows += sum(len(one) for one in batches)
+                fetched.chunks += bool(batches)
+                fetched.empty_steps += not batches
+                if batches:
+                    filled.append(
+                        Step(step.feed, step.from_ms, step.until_ms, step.since_ms, batches)
+                    )
+                done += step.until_ms - step.from_ms
+                self._told(step.feed, done, total)
+                self._pause()
+            if filled:
+                self._target.take(filled)
         return found
 
-    def _stream(self, symbol: str) -> Stream:
-        partition = partition_of(symbol, self._partitions)
-        return Slot(self._namespace, FETCHED, partition).stream(Lane.LOW)
+    def _steps(self, number: int, span: Span, fetched: Fetched) -> Iterator[tuple[int, Step]]:
+        """What is missing of a span."""
+        covered = self._target.covered(span.feed)
+        missing = list(uncovered(covered, span.from_ms, span.until_ms))
+        self._target.check(span.feed, missing)
+        left = sum(until - begin for begin, until in missing)
+        fetched.already_ms = max(0, span.until_ms - span.from_ms) - left
+        step_ms = self._target.ticks_step_ms if span.feed.what == TICKS else CANDLES_STEP_MS
+        for since, until in missing:
+            at = since
+            while at < until:
+                end = min((at // step_ms + 1) * step_ms, until)
+                yield number, Step(span.feed, at, end, since)
+                at = end
 
-    def _covered(self, stream: Stream, feed: Feed) -> list[tuple[int, int]]:
-        covers = [chunk.covers for chunk in self._folder.chunks(stream)]
-        return sorted((one[1], one[2]) for one in covers if one and one[0] == str(feed))
-
-    def _events(self, feed: Feed, begin: int, until: int) -> Sequence[TickBatch | CandleBatch]:
+    def _fetch(self, step: Step) -> list[Batch]:
+        feed = step.feed
         if feed.what == TICKS:
-            ticks = self._past.ticks(feed.symbol, begin, until)
-            return [self._ticks(feed, *part) for part in self._under(ticks, ticks["time_msc"])]
-        bars = self._past.candles(feed.symbol, feed.what, begin, until)
-        return [self._candles(feed, *part) for part in self._under(bars, bars["time"] * 1000)]
-
-    def _under(
-        self, rows: TickArray, times_ms: npt.NDArray[Any]
-    ) -> Iterator[tuple[TickArray, int]]:
-        """Rows in parts of one clock offset, each at most ENTRY_ROWS long."""
-        if not len(rows):
-            return
-        times = np.ascontiguousarray(times_ms, np.int64)
-        offsets = (
-            FileClock(self._clock).offsets_s(times)
-            if self._clock is not None
-            else np.zeros(len(rows), np.int64)
-        )
-        edges = (np.flatnonzero(np.diff(offsets)) + 1).tolist()
-        for first, end in zip([0, *edges], [*edges, len(rows)], strict=True):
-            for begin in range(first, end, ENTRY_ROWS):
-                yield rows[begin : min(begin + ENTRY_ROWS, end)], int(offsets[first])
-
-    @property
-    def _source(self) -> OffsetSource:
-        return OffsetSource.UNKNOWN if self._clock is None else OffsetSource.ASSUMED
-
-    def _ticks(self, feed: Feed, rows: TickArray, offset_s: int) -> TickBatch:
-        newest = int(rows["time_msc"].max()) - offset_s * 1000
-        return TickBatch(
-            feed.symbol, rows, offset_s, self._source, newest, self._now_ms(), Mark.BACKFILL
-        )
-
-    def _candles(self, feed: Feed, rows: RateArray, offset_s: int) -> CandleBatch:
-        newest = (int(rows["time"].max()) - offset_s) * 1000
-        return CandleBatch(
-            feed.symbol, feed.what, rows, offset_s, self._source, newest, self._now_ms()
-        )
-
-    @staticmethod
-    def _placed(stream: Stream, feed: Feed, events: Sequence[AnyEvent]) -> list[Entry]:
-        """Entries at ids that follow from their times: the same span has the same ids again, and
-        no two feeds share one."""
-        base = crc32(str(feed).encode()) << 16
-        entries, ms = [], 0
-        for number, event in enumerate(events):
-            new = encode(event, history=True)
-            ms = max(ms, event.event_time_ms, 0)
-            entries.append(Entry(stream, EntryId(ms, base + number), new.type, new.key, new.data))
-        return entries
+            ticks = self._past.ticks(feed.symbol, step.from_ms, step.until_ms)
+            return self._batches.ticks(feed, ticks)
+        bars = self._past.candles(feed.symbol, feed.what, step.from_ms, step.until_ms)
+        return self._batches.candles(feed, bars)
 
 
 def uncovered(
@@ -183,19 +159,10 @@ def uncovered(
     """The parts of begin <= time < until that none of the spans (sorted) covers."""
     at = begin
     for first, end in covered:
+        if at >= until:
+            return
         if first > at:
             yield at, min(first, until)
         at = max(at, end)
-        if at >= until:
-            return
     if at < until:
         yield at, until
-
-
-def _steps(spans: Sequence[tuple[int, int]], step_ms: int) -> Iterator[tuple[int, int]]:
-    for begin, until in spans:
-        at = begin
-        while at < until:
-            end = min((at // step_ms + 1) * step_ms, until)
-            yield at, end
-            at = end

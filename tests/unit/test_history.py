@@ -16,11 +16,13 @@ from events.candles import CandleBatch
 from events.clock_rules import ClockRule
 from events.codec import decode
 from events.ticks import RATE_DTYPE, RateArray, TickArray, TickBatch
-from producers.history.fetching import TICKS_STEP_MS, Feed, HistoryFetch, uncovered
+from producers.history.batches import Feed
+from producers.history.fetching import Fetched, HistoryFetch, Span, uncovered
+from producers.history.into_archive import IntoArchive
 from tests.unit.test_archive import ticks
 
 RULE = ClockRule.parse("America/New_York+7h")
-BEGIN = 1_715_000_000_000 // TICKS_STEP_MS * TICKS_STEP_MS
+BEGIN = 1_715_000_000_000 // IntoArchive.ticks_step_ms * IntoArchive.ticks_step_ms
 HOUR_MS = 3_600_000
 
 
@@ -57,8 +59,12 @@ class MadeUp:
         return bars
 
 
-def fetch(past: MadeUp, folder: ArchiveFolder) -> HistoryFetch:
-    return HistoryFetch(past, folder, "demo", partitions=2, clock=RULE, now_ms=lambda: 1)
+def fetch(past: MadeUp, folder: ArchiveFolder, feed: Feed, begin: int, until: int) -> Fetched:
+    target = IntoArchive(folder, "demo", 2)
+    (done,) = HistoryFetch(past, target, clock=RULE, now_ms=lambda: 1).run(
+        [Span(feed, begin, until)]
+    )
+    return done
 
 
 def of(folder: ArchiveFolder, symbol: str) -> TickArray:
@@ -76,7 +82,7 @@ def test_a_fetch_that_dies_goes_on_without_loss_or_doubles(tmp_path: Path, seed:
         for _ in range(500):
             try:
                 with folder.writing("demo"):
-                    fetch(past, folder).run(Feed(symbol), BEGIN + HOUR_MS, until)
+                    fetch(past, folder, Feed(symbol), BEGIN + HOUR_MS, until)
                 break
             except Killed:
                 continue
@@ -91,10 +97,10 @@ def test_what_is_there_is_skipped_and_wider_spans_are_completed(tmp_path: Path) 
     folder = ArchiveFolder(tmp_path / "archive")
     past = MadeUp()
     middle = BEGIN + 10 * HOUR_MS
-    fetch(past, folder).run(Feed("EURUSD"), middle, middle + 5 * HOUR_MS)
-    again = fetch(past, folder).run(Feed("EURUSD"), middle, middle + 5 * HOUR_MS)
+    fetch(past, folder, Feed("EURUSD"), middle, middle + 5 * HOUR_MS)
+    again = fetch(past, folder, Feed("EURUSD"), middle, middle + 5 * HOUR_MS)
     assert (again.steps, again.already_ms) == (0, 5 * HOUR_MS)
-    wider = fetch(past, folder).run(Feed("EURUSD"), BEGIN, BEGIN + 20 * HOUR_MS)
+    wider = fetch(past, folder, Feed("EURUSD"), BEGIN, BEGIN + 20 * HOUR_MS)
     assert wider.already_ms == 5 * HOUR_MS
     times = past.rows["time_msc"]
     assert of(folder, "EURUSD").tobytes() == past.rows[times < BEGIN + 20 * HOUR_MS].tobytes()
@@ -103,8 +109,8 @@ def test_what_is_there_is_skipped_and_wider_spans_are_completed(tmp_path: Path) 
 def test_candles_are_fetched_under_the_offset_of_their_time(tmp_path: Path) -> None:
     folder = ArchiveFolder(tmp_path / "archive")
     march = 1_710_000_000_000 // 60_000 * 60_000  # 9 March 2024: the next night clocks change
-    fetch(MadeUp(), folder).run(Feed("EURUSD", "M1"), march, march + 12 * HOUR_MS)
-    fetch(MadeUp(), folder).run(Feed("EURUSD", "M1"), march + 72 * HOUR_MS, march + 73 * HOUR_MS)
+    fetch(MadeUp(), folder, Feed("EURUSD", "M1"), march, march + 12 * HOUR_MS)
+    fetch(MadeUp(), folder, Feed("EURUSD", "M1"), march + 72 * HOUR_MS, march + 73 * HOUR_MS)
     found = [decode(e) for e in EntrySource(None, folder).entries(Wanted("demo"))]
     bars = [one for one in found if isinstance(one, CandleBatch)]
     assert {one.offset_s for one in bars} == {2 * 3600, 3 * 3600}
@@ -114,7 +120,7 @@ def test_candles_are_fetched_under_the_offset_of_their_time(tmp_path: Path) -> N
 
 def test_a_market_that_was_closed_leaves_no_file(tmp_path: Path) -> None:
     folder = ArchiveFolder(tmp_path / "archive")
-    done = fetch(MadeUp(), folder).run(Feed("EURUSD"), BEGIN - 30 * HOUR_MS, BEGIN)
+    done = fetch(MadeUp(), folder, Feed("EURUSD"), BEGIN - 30 * HOUR_MS, BEGIN)
     assert (done.rows, done.chunks, done.empty_steps) == (0, 0, done.steps)
 
 

@@ -13,9 +13,17 @@ from events.settings import TerminalKind, TerminalSettings
 from events.ticks import TICK_DTYPE, RateArray, TickArray
 from producers.terminals import constants as mt5
 from producers.terminals.attach import Attached, Attachment
-from producers.terminals.client import HostLimits, open_client
+from producers.terminals.attach.symbols import SymbolsRefused
+from producers.terminals.client import HostClient, HostLimits, open_client
+from producers.terminals.client.life import AttachLine
 from producers.terminals.configured import terminal_spec
-from producers.terminals.interface import Priority, Reply, TerminalClient
+from producers.terminals.interface import (
+    NotSent,
+    Priority,
+    Reply,
+    TerminalClient,
+    TerminalUnusable,
+)
 from producers.terminals.simulated.memory import moves_in
 from producers.terminals.spec import TerminalSpec
 
@@ -23,6 +31,8 @@ PAGE_S = 3_600
 """Server time asked for at once: keeps answers small and other callers served."""
 CALL_WAIT_S = 120.0
 UP_WAIT_S = 90.0
+REFUSED_WAIT_S = 5.0
+"""A terminal that has just connected may not know all of its symbols yet."""
 TRIES_MAX = 6
 """A terminal that loads history from its broker first answers with None, nothing or a part."""
 PAUSE_S = 0.25
@@ -161,13 +171,50 @@ def opened_truth(
     made_up = terminal.kind in (TerminalKind.SIMULATED, TerminalKind.RECORDED)
     spec = terminal_spec(terminal, observe=True, state_dir=state_dir)
     spec = _told_all(spec, newest_server_ms)
-    attachment = Attachment(spec, symbols=symbols, aliases=terminal.aliases)
+    attachment = _Refusals(Attachment(spec, symbols=symbols, aliases=terminal.aliases))
     with open_client(spec, limits=HostLimits(call_s=CALL_WAIT_S), attach=attachment) as client:
-        client.wait_until_up(UP_WAIT_S)
+        _wait_until_up(client, attachment)
         attached = client.attached
         assert isinstance(attached, Attached), "an attached client knows what it is attached to"
         names = attached.symbols or {one.name: one.name for one in client.call("symbols_get").value}
         yield TerminalTicks(client, names, settle=not made_up)
+
+
+class _Refusals:
+    """Attaches, and remembers since when symbols are refused."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+        self.since: float | None = None
+        self.reason: SymbolsRefused | None = None
+
+    def __call__(self, line: AttachLine) -> Attached:
+        try:
+            return self._attachment(line)
+        except SymbolsRefused as error:
+            self.since, self.reason = self.since or time.monotonic(), error
+            raise
+
+
+def _wait_until_up(client: HostClient, refusals: _Refusals) -> None:
+    """Raises NotSent, TerminalUnusable; TruthUnavailable for symbols that the broker has not."""
+    deadline = time.monotonic() + UP_WAIT_S
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            client.wait_until_up(max(0.0, min(PAUSE_S, left_s)))
+            return
+        except TerminalUnusable:
+            raise
+        except NotSent:
+            since = refusals.since
+            if since is not None and time.monotonic() - since >= REFUSED_WAIT_S:
+                raise TruthUnavailable(str(refusals.reason)) from None
+            if left_s <= 0:
+                cause = client.state().last_error or client.state().state
+                raise NotSent(
+                    f"the terminal {client.name} is not up after {UP_WAIT_S:g} s: {cause}"
+                ) from None
 
 
 def _told_all(spec: TerminalSpec, newest_server_ms: int) -> TerminalSpec:

@@ -113,12 +113,12 @@ def _namespace(settings: Settings, terminal: TerminalSettings, into: Into, name:
         if name is not None:
             raise click.UsageError("--namespace goes with --into log")
         return terminal.namespace
-    chosen = name or f"{terminal.namespace[:NAME_LENGTH_MAX - len(SUFFIX)]}{SUFFIX}"
+    chosen = name or f"{terminal.namespace[: NAME_LENGTH_MAX - len(SUFFIX)]}{SUFFIX}"
     try:
         checked_name(chosen)
     except ValueError as error:
         raise click.UsageError(f"--namespace: {error}") from error
-    if chosen in {one.namespace for one in settings.terminals()}:
+    if chosen in {terminal.namespace, *(one.namespace for one in settings.terminals())}:
         raise _is_live(chosen)
     return chosen
 

@@ -63,6 +63,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "archive list": ("events.archive.cli:archive_list", "What the archive holds."),
     "archive verify": ("events.archive.cli:archive_verify", "Compare every file with its sum."),
     "backtest": ("consumers.backtest.cli:backtest", "Run a strategy over recorded ticks or files."),
+    "parity": ("consumers.parity.cli:parity", "Live signals and fills against a backtest."),
     "positions": ("consumers.trades.cli:positions", "Open positions: price, profit, stops."),
     "trades": ("consumers.trades.cli:trades", "Closed trades with their net result."),
     "analytics": ("consumers.analytics.cli:analytics", "What trading brought and cost."),

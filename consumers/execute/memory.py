@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 from consumers.risk.figures.holdings import Market, PriceSeen
 from consumers.runtime.state import State
@@ -86,6 +86,8 @@ class Target(TypedDict):
     """What was told of it last."""
     alarmed: bool
     """A human was told that it needs one."""
+    repeated: NotRequired[bool]
+    """The strategy said this side more than once."""
 
 
 class Intent(TypedDict):

@@ -16,6 +16,7 @@ from events.ownership import held_lots
 
 _SIDES = {"long": 1, "short": -1, "flat": 0}
 _UNDER_WAY = ("wanted", "reached", "unknown")
+REPEATED = "a repeated {} is no new signal"
 
 
 def take_signal(memory: Memory, signal: TradeSignal, place: str) -> Target:
@@ -23,6 +24,9 @@ def take_signal(memory: Memory, signal: TradeSignal, place: str) -> Target:
     target = memory.target(signal.key)
     if target is None:
         target = _new(memory, signal)
+    side = _SIDES[signal.target]
+    if _repeats(target, side, signal.target):
+        return target
     before, terms = target["state"], terms_of(target)
     size: Wanted | None = None
     problem = ""
@@ -31,7 +35,6 @@ def take_signal(memory: Memory, signal: TradeSignal, place: str) -> Target:
     except Refused as refused:
         problem = str(refused)
     owned = held_lots(memory.holdings, target["owner"])
-    side = _SIDES[signal.target]
     kept = owned * side > 0 and before in _UNDER_WAY
     same_size = size is not None and target["size"] == [size.kind, size.amount]
     going_on = before in _UNDER_WAY and side == target["side"] and same_size
@@ -46,11 +49,29 @@ def take_signal(memory: Memory, signal: TradeSignal, place: str) -> Target:
         target["state"] = "reached"
     if terms_of(target) != terms:
         target["not_before_ms"] = 0
-    if signal.bid is not None and signal.ask is not None:
-        memory.take_price(signal.symbol, signal.bid, signal.ask, signal.event_time_ms)
+    _take_price(memory, signal)
     if problem:
         target["state"], target["reason"] = "refused", problem
     return target
+
+
+def _take_price(memory: Memory, signal: TradeSignal) -> None:
+    """What it was decided at is known too."""
+    if signal.bid is not None and signal.ask is not None:
+        memory.take_price(signal.symbol, signal.bid, signal.ask, signal.event_time_ms)
+
+
+def _repeats(target: Target, side: int, name: str) -> bool:
+    """Whether a signal only says again what the strategy had been saying over and over when
+    somebody else closed it: that is no new signal. One that had said it once means it anew."""
+    if not side or side != target["side"]:
+        target["repeated"] = False
+    elif target["state"] in _UNDER_WAY:
+        target["repeated"] = True
+    elif target["state"] == "retired" and target.get("repeated", False):
+        target["reason"] = f"{target['reason'].partition(';')[0]}; {REPEATED.format(name)}"
+        return True
+    return False
 
 
 def _renew(target: Target, signal: TradeSignal, place: str, *, kept: bool) -> None:
@@ -83,6 +104,7 @@ def _new(memory: Memory, signal: TradeSignal) -> Target:
         deviation_points=None, bid=0.0, ask=0.0, at_ms=0, signal="", state="reached", reason="",
         tries=0, orders=0, rests=0, not_before_ms=0, waiting_since_ms=0, order=0, order_terms=[],
         order_intent=0, intent=0, last_number=0, told=[], alarmed=False,
+        repeated=False,
     )  # fmt: skip
     memory.add_target(target)
     return target

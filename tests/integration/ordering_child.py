@@ -1,6 +1,6 @@
 """A producer with its sender in a process of its own, which dies at a given step, for tests.
 
-python -m tests.integration.ordering_child FOLDER REDIS_URL STEP
+python -m tests.integration.ordering_child FOLDER REDIS_URL STEP [forgetful]
 """
 
 from __future__ import annotations
@@ -45,8 +45,14 @@ def _at(owner: type, method: str, *, before: bool, only: Callable[..., bool] = b
     setattr(owner, method, dying)
 
 
-def prepare(step: str) -> None:
-    """Let this process die at a step."""
+def forget(self: OrderJournal, *_args: Any, **_named: Any) -> None:
+    """In the place of OrderJournal.send: nothing is written down before an order leaves."""
+
+
+def prepare(step: str, *, forgetful: bool = False) -> None:
+    """Let this process die at a step. `forgetful`: without the safeguard."""
+    if forgetful:
+        OrderJournal.send = forget  # type: ignore[method-assign]  # that is the point
     if step == "taken":
         _at(OrderJournal, "send", before=True)
     elif step == "written":
@@ -62,9 +68,9 @@ def prepare(step: str) -> None:
         _at(OrderJournal, "heard", before=True)
 
 
-def main(folder: str, redis_url: str, step: str) -> None:
+def main(folder: str, redis_url: str, step: str, forgetful: str = "") -> None:
     """Run until killed."""
-    prepare(step)
+    prepare(step, forgetful=bool(forgetful))
     log = open_log(redis_url)
     with sending(Path(folder), log, open_log=lambda: open_log(redis_url), mode="paper"):
         sys.stdout.write("ready\n")

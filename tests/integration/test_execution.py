@@ -3,280 +3,212 @@ and a real host together. What a sender does with one intent is told by test_ord
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from consumers.execute import ExecuteHandler
-from consumers.replay.verification import verify_task
 from consumers.runtime.group import Group
-from consumers.runtime.task import TaskRun
 from events.accounting import BUY
-from events.codec import decode, encode
-from events.decisions import TradeSignal
-from events.executing import OrderIntent, TargetState
-from events.log import Claim, Lane, Log, LogError, Slot
+from events.log import LogError
 from events.magic import parts_of
 from events.memory_log import MemoryLog
-from tests.integration.ordering import (
-    NAMESPACE,
-    SYMBOL,
-    Desk,
-    inject,
-    sending,
-    settings_in,
-    terminal_of,
-)
+from tests.integration.ordering import SYMBOL, Desk, inject
+from tests.integration.trading_desk import NETTING, Trader, trading
 from tests.servers import wait_until
 
-HEDGING, NETTING = 2, 0
-STRATEGIES = ("a", "b")
-FAST = {"account_idle_interval_s": 0.05, "account_interval_s": 0.05}
 
-
-class Trader:
-    """Strategies that signal, and group execute over the same log, stepped by hand."""
-
-    def __init__(self, desk: Desk, log: Log) -> None:
-        self.desk, self.log = desk, log
-        self._claims: dict[str, Claim] = {}
-        for name in STRATEGIES:
-            slot = Slot(NAMESPACE, f"strategy.{name}", 0)
-            log.tasks.open_group(NAMESPACE, slot.writer, 1)
-            self._claims[name] = log.claim(slot, "test", alive_within_s=0.05)
-        log.tasks.open_group(NAMESPACE, "execute", 1)
-        self.restart()
-
-    def looked(self) -> bool:
-        """Whether the account, its book and the facts of its symbols were told."""
-        states = self.log.last_states(Slot(NAMESPACE, "source", 0))
-        return {"account.1", "book.1", "contracts.1"} <= {type_ for type_, _ in states}
-
-    def restart(self) -> None:
-        """Another worker takes the group over."""
-        group = Group("execute", ExecuteHandler, namespaces=(NAMESPACE,))
-        [spec] = group.specs(self.log)
-        seen = self.log.tasks.look([spec.slot])[0].token
-        taken = self.log.tasks.acquire(spec.slot, "test", seen=seen)
-        assert taken is not None
-        self.group, self.spec = group, spec
-        self.task = TaskRun(self.log, group, spec, *taken)
-
-    def pump(self) -> None:
-        """Handle what is there."""
-        while True:
-            step = self.task.step()
-            assert not step.halted, step.halted
-            if not step.entries:
-                return
-
-    def signal(self, target: str, strategy: str = "a", **more: Any) -> None:
-        """With a stop 5 % away."""
-        quote = self.desk.quote()
-        more.setdefault("stop_loss", round(quote.bid * (0.95 if target == "long" else 1.05), 2))
-        fields = {
-            "event_time_ms": int(time.time() * 1000), "strategy": strategy, "symbol": SYMBOL,
-            "target": target, "bid": quote.bid, "ask": quote.ask,
-            "price_deviation_points_max": 1_000_000,
-        }  # fmt: skip
-        signal = TradeSignal.model_validate({**fields, **more})
-        self.log.append(self._claims[strategy], [encode(signal)])
-
-    def state(self, strategy: str = "a") -> TargetState | None:
-        """As it was told last."""
-        stream = Slot(NAMESPACE, "execute", 0).stream(Lane.HIGH)
-        told = [decode(one) for one in self.log.newest(stream, count_max=10_000)
-                if one.type.startswith("target.")]  # fmt: skip
-        mine = (one for one in told if isinstance(one, TargetState) and one.strategy == strategy)
-        return next(mine, None)
-
-    def becomes(self, state: str, strategy: str = "a", **more: Any) -> TargetState:
-        """Wait for a target to be told so."""
-
-        def there() -> bool:
-            self.pump()
-            told = self.state(strategy)
-            return (
-                told is not None
-                and told.state == state
-                and all(getattr(told, name) == value for name, value in more.items())
-            )
-
-        try:
-            wait_until(there, timeout_s=25.0, what=f"{strategy}: {state} {more}")
-        except BaseException as error:
-            error.add_note(f"told last: {self.state(strategy)}")
-            raise
-        told = self.state(strategy)
-        assert told is not None
-        return told
-
-    def quiet(self, for_s: float = 0.4) -> None:
-        """Handle what comes within this time."""
-        end = time.monotonic() + for_s
-        while time.monotonic() < end:
-            self.pump()
-            time.sleep(0.02)
-
-    def intents(self) -> list[OrderIntent]:
-        stream = Slot(NAMESPACE, "execute", 0).stream(Lane.HIGH)
-        entries = self.log.between(stream, count_max=10_000)
-        return [decode(one) for one in entries if one.type.startswith("order_intent.")]  # type: ignore[misc]  # nothing else has that type
-
-    def until(self, what: str, there: Callable[[], bool]) -> None:
-        def pumped() -> bool:
-            self.pump()
-            return there()
-
-        wait_until(pumped, timeout_s=25.0, what=what)
-
-    def verify(self) -> None:
-        """What was derived is derived again, to the byte."""
-        self.pump()
-        again = verify_task(self.log, self.group, self.spec)
-        assert again.good, again.as_json()
-
-
-@contextmanager
-def trading(folder: Path, *, margin_mode: int = HEDGING, **more: Any) -> Iterator[Trader]:
-    log = MemoryLog()
-    terminal = terminal_of(account={"margin_mode": margin_mode, "balance": 1_000_000.0}, **more)
-    settings = settings_in(folder, **FAST)
-    with sending(folder, log, terminal=terminal, settings=settings) as desk:
-        trader = Trader(desk, log)
-        trader.until("a look at the account", trader.looked)
+@pytest.fixture(scope="module")
+def hedging_trader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trader]:
+    with trading(tmp_path_factory.mktemp("hedging")) as trader:
         yield trader
-        trader.verify()
+
+
+@pytest.fixture(scope="module")
+def netting_trader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trader]:
+    with trading(tmp_path_factory.mktemp("netting"), margin_mode=NETTING) as trader:
+        yield trader
+
+
+@pytest.fixture
+def trader(hedging_trader: Trader) -> Trader:
+    """On an account that hedges, which the tests of this page share."""
+    hedging_trader.begin_anew()
+    return hedging_trader
+
+
+@pytest.fixture
+def netting(netting_trader: Trader) -> Trader:
+    """The same on an account that nets."""
+    netting_trader.begin_anew()
+    return netting_trader
 
 
 def ours(desk: Desk) -> list[Any]:
     return [one for one in desk.positions() if parts_of(one.magic) is not None]
 
 
-def by_hand(desk: Desk, side: int, lots: float, *, position: int = 0) -> None:
+def by_hand(desk: Desk, side: int, lots: float) -> None:
     """An order of somebody else."""
     quote = desk.quote()
-    request = {
-        "action": 1, "symbol": SYMBOL, "volume": lots, "type": side,
-        "price": quote.bid if side else quote.ask, "type_filling": 1, "deviation": 1_000,
-    }  # fmt: skip
-    answer = desk.client.call("order_send", request | ({"position": position} if position else {}))
-    assert answer.value.retcode == 10009, answer.value
+    desk.order(
+        action=1, symbol=SYMBOL, volume=lots, type=side, deviation=100_000, type_filling=1,
+        price=quote.bid if side else quote.ask,
+    )  # fmt: skip
 
 
-def test_a_target_is_opened_turned_around_and_closed(tmp_path: Path) -> None:
-    with trading(tmp_path, margin_mode=NETTING) as trader:
-        desk = trader.desk
-        trader.signal("long", volume_lots=0.3)
-        trader.becomes("reached", held_lots=0.3)
-        [held] = desk.positions()
-        assert held.sl > 0, "the stop-loss went with the entry"
-        trader.restart()
-        trader.signal("short", volume_lots=0.2)
-        trader.becomes("reached", held_lots=-0.2)
-        [held] = desk.positions()
-        assert (held.type, held.volume) == (1, 0.2)
-        trader.signal("flat", stop_loss=None)
-        trader.becomes("reached", target="flat", held_lots=0.0)
-        assert desk.positions() == ()
-        assert [one.verb for one in trader.intents()] == ["open", "close", "open", "close"]
+def test_a_target_is_opened_turned_around_and_closed(netting: Trader) -> None:
+    desk = netting.desk
+    netting.signal("long", volume_lots=0.3)
+    netting.becomes("reached", held_lots=0.3)
+    [held] = desk.positions()
+    assert held.sl > 0, "the stop-loss went with the entry"
+    netting.restart()
+    netting.signal("short", volume_lots=0.2)
+    netting.becomes("reached", held_lots=-0.2)
+    [held] = desk.positions()
+    assert (held.type, held.volume) == (1, 0.2)
+    netting.signal("flat")
+    netting.becomes("reached", target="flat", held_lots=0.0)
+    assert desk.positions() == ()
+    assert [one.verb for one in netting.intents()] == ["open", "close", "open", "close"]
 
 
-@pytest.mark.parametrize("margin_mode", [HEDGING, NETTING], ids=["hedging", "netting"])
-def test_two_strategies_and_a_stranger_on_one_symbol(tmp_path: Path, margin_mode: int) -> None:
-    with trading(tmp_path, margin_mode=margin_mode) as trader:
-        desk = trader.desk
-        by_hand(desk, BUY, 0.5)
-        [stranger] = desk.positions()
-        trader.signal("long", "a", volume_lots=0.3)
-        trader.becomes("reached", "a", held_lots=0.3)
-        trader.signal("short", "b", volume_lots=0.1)
-        trader.becomes("reached", "b", held_lots=-0.1)
-        if margin_mode == HEDGING:
-            assert sorted(one.volume for one in ours(desk)) == [0.1, 0.3]
-        else:
-            assert [round(one.volume, 2) for one in desk.positions()] == [0.7]
-        for name in STRATEGIES:
-            trader.signal("flat", name, stop_loss=None)
-            trader.becomes("reached", name, target="flat", held_lots=0.0)
-        assert [(one.ticket, one.volume) for one in desk.positions()] == [(stranger.ticket, 0.5)]
-
-
-def test_a_stop_loss_and_a_close_by_hand_retire_the_target_until_a_new_signal(
-    tmp_path: Path,
+@pytest.mark.parametrize("account", ["hedging", "netting"])
+def test_two_strategies_and_a_manual_position_on_one_symbol(
+    request: pytest.FixtureRequest, account: str
 ) -> None:
-    with trading(tmp_path) as trader:
-        desk = trader.desk
-        trader.signal("long", volume_lots=0.2)
-        trader.becomes("reached", held_lots=0.2)
-        inject(desk, kind="price_jump", symbols=(SYMBOL,), percent=-8.0)
-        told = trader.becomes("retired", held_lots=0.0)
-        assert told.reason == "stop_loss"
-        trader.quiet()
-        assert desk.positions() == ()
-        trader.signal("long", volume_lots=0.2)
-        trader.becomes("reached", held_lots=0.2)
-        inject(desk, kind="foreign_close", symbols=(SYMBOL,))
-        told = trader.becomes("retired", held_lots=0.0)
-        assert told.reason == "manual"
-        trader.quiet()
-        assert len(trader.intents()) == 2
-        assert desk.positions() == ()
+    trader: Trader = request.getfixturevalue("trader" if account == "hedging" else "netting")
+    desk = trader.desk
+    by_hand(desk, BUY, 0.5)
+    [stranger] = desk.positions()
+    trader.signal("long", "a", volume_lots=0.3)
+    trader.becomes("reached", "a", held_lots=0.3)
+    trader.signal("short", "b", volume_lots=0.1)
+    trader.becomes("reached", "b", held_lots=-0.1)
+    if account == "hedging":
+        assert sorted(one.volume for one in ours(desk)) == [0.1, 0.3]
+    else:
+        assert [round(one.volume, 2) for one in desk.positions()] == [0.7]
+    for name in ("a", "b"):
+        trader.signal("flat", name)
+        trader.becomes("reached", name, target="flat", held_lots=0.0)
+    assert [(one.ticket, one.volume) for one in desk.positions()] == [(stranger.ticket, 0.5)]
 
 
-def test_an_expired_target_is_not_opened_when_the_market_opens_again(tmp_path: Path) -> None:
-    with trading(tmp_path) as trader:
-        desk = trader.desk
-        inject(desk, kind="market_closed", symbols=(SYMBOL,))
-        until_ms = int(time.time() * 1000) + 3_000
-        trader.signal("long", volume_lots=0.2, valid_until_ms=until_ms)
-        trader.until("a refused intent", lambda: bool(trader.desk.signals.answers()))
-        wait_until(lambda: time.time() * 1000 > until_ms, what="the end of its time")
-        desk.client.call("clear", "market_closed")
-        trader.becomes("expired")
-        trader.quiet()
-        assert desk.positions() == ()
-        trader.signal("long", volume_lots=0.2)
-        trader.becomes("reached", held_lots=0.2)
+def test_a_stop_loss_that_is_hit_retires_the_target_until_a_new_signal(trader: Trader) -> None:
+    desk = trader.desk
+    trader.signal("long", volume_lots=0.2)
+    trader.becomes("reached", held_lots=0.2)
+    inject(desk, kind="price_jump", symbols=(SYMBOL,), percent=-8.0)
+    assert trader.becomes("retired", held_lots=0.0).reason == "stop_loss"
+    trader.looked_again()
+    assert desk.positions() == ()
+    trader.signal("long", volume_lots=0.2)
+    trader.becomes("reached", held_lots=0.2)
+    assert len(trader.intents()) == 2
 
 
-def test_a_partial_fill_is_topped_up_once_and_a_lost_answer_doubles_nothing(
-    tmp_path: Path,
+def test_a_strategy_that_repeats_its_target_is_not_opened_again_behind_a_stop_loss(
+    trader: Trader,
 ) -> None:
-    with trading(tmp_path) as trader:
-        desk = trader.desk
-        inject(desk, kind="liquidity", lots=0.1)
-        trader.signal("long", volume_lots=0.3)
-        told = trader.becomes("reached", held_lots=0.2)
-        assert "the rest is let be" in told.reason
-        desk.client.call("clear", "liquidity")
-        inject(desk, kind="lost_answer", codes=(-10002,))
-        trader.signal("flat", stop_loss=None)
-        trader.becomes("reached", target="flat", held_lots=0.0)
-        inject(desk, kind="never_sent", calls_max=1)
-        trader.signal("short", volume_lots=0.1)
-        trader.becomes("reached", target="short", held_lots=-0.1)
-        assert len(ours(desk)) == 1
+    desk = trader.desk
+    for _ in range(2):
+        trader.signal("long", volume_lots=0.2)
+        trader.becomes("reached", held_lots=0.2)
+    inject(desk, kind="price_jump", symbols=(SYMBOL,), percent=-8.0)
+    trader.becomes("retired", held_lots=0.0)
+    for _ in range(3):
+        trader.signal("long", volume_lots=0.2)
+    told = trader.becomes("retired", reason="stop_loss; a repeated long is no new signal")
+    trader.looked_again()
+    assert (desk.positions(), told.held_lots, len(trader.intents())) == ((), 0.0, 1)
+    trader.signal("flat")
+    trader.signal("long", volume_lots=0.2)
+    trader.becomes("reached", held_lots=0.2)
 
 
-def test_a_pending_order_is_filled_or_cancelled(tmp_path: Path) -> None:
-    with trading(tmp_path) as trader:
-        desk = trader.desk
-        below = round(desk.quote().bid * 0.98, 2)
-        trader.signal("long", volume_lots=0.1, price_limit=below)
-        trader.becomes("wanted", reason="a pending order stands")
-        [order] = desk.orders()
-        trader.signal("flat", stop_loss=None)
-        trader.becomes("reached", target="flat")
-        assert desk.orders() == ()
-        trader.signal("long", volume_lots=0.1, price_limit=below)
-        trader.until("another order", lambda: any(o.ticket != order.ticket for o in desk.orders()))
-        inject(desk, kind="price_jump", symbols=(SYMBOL,), percent=-3.0)
-        trader.becomes("reached", held_lots=0.1)
+def test_a_close_by_hand_retires_the_target(trader: Trader) -> None:
+    desk = trader.desk
+    trader.signal("long", volume_lots=0.2)
+    trader.becomes("reached", held_lots=0.2)
+    inject(desk, kind="foreign_close", symbols=(SYMBOL,))
+    assert trader.becomes("retired", held_lots=0.0).reason == "manual"
+    trader.looked_again()
+    assert (len(trader.intents()), desk.positions()) == (1, ())
+
+
+def test_stops_that_were_moved_by_hand_stay_until_a_signal_names_others(trader: Trader) -> None:
+    desk = trader.desk
+    bid = desk.quote().bid
+    stop, moved = round(bid * 0.95, 2), round(bid * 0.93, 2)
+    trader.signal("long", volume_lots=0.2, stop_loss=stop)
+    trader.becomes("reached", held_lots=0.2)
+    [held] = desk.positions()
+    desk.order(action=6, symbol=SYMBOL, position=held.ticket, sl=moved, tp=0.0)
+    trader.until("the book with it", lambda: [p.stop_loss for p in trader.book() or ()] == [moved])
+    trader.signal("long", volume_lots=0.2, stop_loss=stop)
+    trader.looked_again()
+    assert [one.sl for one in desk.positions()] == [moved]
+    trader.signal("long", volume_lots=0.2, stop_loss=round(bid * 0.94, 2))
+    trader.until("stops", lambda: [p.sl for p in desk.positions()] == [round(bid * 0.94, 2)])
+
+
+def test_a_partial_fill_is_topped_up_once(trader: Trader) -> None:
+    inject(trader.desk, kind="liquidity", lots=0.1)
+    trader.signal("long", volume_lots=0.3)
+    told = trader.becomes("reached", held_lots=0.2)
+    assert "the rest is let be" in told.reason
+    assert [one.volume_lots for one in trader.intents()] == [0.3, 0.2]
+
+
+def test_a_requote_is_answered_with_a_fresh_price(trader: Trader) -> None:
+    inject(trader.desk, kind="retcode", codes=(10004, 10020))
+    trader.signal("long", volume_lots=0.1)
+    trader.becomes("reached", held_lots=0.1)
+    [intent] = trader.intents()
+    assert trader.desk.signals.answers(intent)[-1].attempts == 3
+
+
+@pytest.mark.parametrize("fault", ["lost_answer", "never_sent"])
+def test_a_lost_answer_leads_to_one_position(trader: Trader, fault: str) -> None:
+    inject(trader.desk, kind=fault, codes=(-10002,))
+    trader.signal("short", volume_lots=0.1)
+    trader.becomes("reached", target="short", held_lots=-0.1)
+    assert len(ours(trader.desk)) == 1
+    assert len(trader.intents()) == (1 if fault == "lost_answer" else 2)
+
+
+def test_group_and_sender_that_restart_between_intent_and_answer_send_nothing_twice(
+    trader: Trader,
+) -> None:
+    desk = trader.desk
+    inject(desk, kind="late_answer", seconds=0.5, calls_max=1)
+    trader.signal("long", volume_lots=0.1)
+    trader.until("an intent", lambda: len(trader.intents()) == 1)
+    [intent] = trader.intents()
+    wait_until(lambda: bool(desk.signals.answers(intent)), what="an order that was sent")
+    assert [one.state for one in desk.signals.answers(intent)] == ["sent"]
+    trader.restart()
+    desk.restart_sender()
+    trader.becomes("reached", held_lots=0.1)
+    assert (len(trader.intents()), len(desk.requests())) == (1, 1)
+
+
+def test_a_pending_order_is_filled_or_cancelled(trader: Trader) -> None:
+    desk = trader.desk
+    below = round(desk.quote().bid * 0.98, 2)
+    trader.signal("long", volume_lots=0.1, price_limit=below)
+    trader.becomes("wanted", reason="a pending order stands")
+    [order] = desk.orders()
+    trader.signal("flat")
+    trader.becomes("reached", target="flat")
+    assert desk.orders() == ()
+    trader.signal("long", volume_lots=0.1, price_limit=below)
+    trader.until("another order", lambda: any(o.ticket != order.ticket for o in desk.orders()))
+    inject(desk, kind="price_jump", symbols=(SYMBOL,), percent=-3.0)
+    trader.becomes("reached", held_lots=0.1)
 
 
 def test_namespaces_that_no_terminal_wrote_are_refused() -> None:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from events.executing import OrderIntent
+from events.log import Log
 from events.redis import open_log
-from producers.terminals.attach import Attachment
-from producers.terminals.client import open_client
-from producers.terminals.configured import terminal_spec
 from tests.conftest import Seeds
-from tests.integration.ordering import FINAL, Signals, settings_in, terminal_of
+from tests.integration.ordering import FINAL, Signals, sending
 from tests.integration.ordering_child import STEPS
 from tests.servers import RedisServer, wait_until
 
@@ -29,9 +28,9 @@ PATIENCE_S = 60.0
 
 
 @contextmanager
-def child(folder: Path, url: str, step: str) -> Iterator[subprocess.Popen[str]]:
+def child(folder: Path, url: str, *how: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.ordering_child", str(folder), url, step],
+        [sys.executable, "-m", "tests.integration.ordering_child", str(folder), url, *how],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -41,46 +40,40 @@ def child(folder: Path, url: str, step: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=PATIENCE_S)
 
 
-def deals_by_magic(folder: Path) -> dict[int, int]:
-    """How many fills the broker has of each intent."""
-    spec = terminal_spec(terminal_of(), state_dir=settings_in(folder).state_dir)
-    found: dict[int, int] = {}
-    with open_client(spec, attach=Attachment(spec)) as client:
-        client.wait_until_up(30)
-        for deal in client.call("history_deals_get", 0, 2**40).value:
-            if deal.magic:
-                found[deal.magic] = found.get(deal.magic, 0) + 1
-    return found
+def settled(folder: Path, url: str, log: Log, signals: Signals, intents: list[OrderIntent]) -> None:
+    """A sender that does not die answers what is left; then each intent is checked."""
+    with sending(folder, log, open_log=lambda: open_log(url)) as desk:
+        for intent in intents:
+            signals.answered(intent, timeout_s=PATIENCE_S)
+        fills = Counter(deal.magic for deal in desk.deals())
+    check(signals, intents, fills)
 
 
-def check(signals: Signals, intents: list[OrderIntent], fills: dict[int, int]) -> None:
+def check(signals: Signals, intents: list[OrderIntent], fills: Counter[int]) -> None:
     """Each intent once at the broker at most, and its answer says what is true."""
     for intent in intents:
         finals = {a.state for a in signals.answers(intent) if a.state in FINAL}
         assert len(finals) == 1, (intent.intent_id, finals)
-        filled = fills.get(intent.magic, 0)
+        filled = fills[intent.magic]
         assert filled <= 1, f"intent {intent.intent_id} was sent {filled} times"
         assert (finals == {"done"}) == (filled == 1), (intent.intent_id, finals, filled)
 
 
-def run(folder: Path, url: str, steps: list[str]) -> None:
+def run(folder: Path, url: str, steps: list[str], *how: str) -> None:
     """One process after the other, each of which dies at its step; the last one does not."""
     log = open_log(url)
     try:
         signals = Signals(log)
         intents: list[OrderIntent] = []
         for step in steps:
-            with child(folder, url, step) as process:
+            with child(folder, url, step, *how) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n" or process.poll() is not None
                 if process.poll() is None:
                     intents.append(signals.intent())
                     signals.send(intents[-1])
                 process.wait(PATIENCE_S)
-        with child(folder, url, "none"):
-            wait_until(lambda: all(signals.final(intent) for intent in intents),
-                       timeout_s=PATIENCE_S, what="every answer")  # fmt: skip
-        check(signals, intents, deals_by_magic(folder))
+        settled(folder, url, log, signals, intents)
     finally:
         log.close()
 
@@ -116,8 +109,38 @@ def test_killed_at_any_moment_no_order_is_sent_twice(
                 intents.append(signals.intent())
                 signals.send(intents[-1])
             time.sleep(chance.choice((0.0, 0.002, 0.005, 0.01, 0.03, 0.1)) * chance.random())
-    with child(tmp_path, redis_server.url, "none"):
-        wait_until(lambda: all(signals.final(intent) for intent in intents),
-                   timeout_s=PATIENCE_S, what="every answer")  # fmt: skip
-    check(signals, intents, deals_by_magic(tmp_path))
+    settled(tmp_path, redis_server.url, log, signals, intents)
+    log.close()
+
+
+@pytest.mark.slow
+def test_the_checker_goes_red_where_nothing_is_written_down_before_it_is_sent(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match="was sent 2 times"):
+        run(tmp_path, redis_server.url, ["answered"], "forgetful")
+
+
+@pytest.mark.slow
+def test_of_two_processes_at_one_account_one_sends_until_it_is_killed(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    url, log = redis_server.url, open_log(redis_server.url)
+    signals = Signals(log)
+    with child(tmp_path, url, "none") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        intents = [signals.intent()]
+        assert signals.carried(intents[0]).state == "done"
+        with sending(tmp_path, log, open_log=lambda: open_log(url), ready=False) as desk:
+            wait_until(lambda: "orders" in desk.producer.report.incidents, what="an incident")
+            intents.append(signals.intent())
+            signals.carried(intents[1], timeout_s=PATIENCE_S)
+            assert not desk.sender.ready.is_set(), "two send"
+            first.kill()
+            assert desk.sender.ready.wait(PATIENCE_S)
+            intents.append(signals.intent())
+            assert signals.carried(intents[2], timeout_s=PATIENCE_S).state == "done"
+            fills = Counter(deal.magic for deal in desk.deals())
+    check(signals, intents, fills)
     log.close()

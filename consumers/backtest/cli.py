@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from consumers.backtest.broker.spec.writing import example_spec, spec_text
+from consumers.backtest.look_ahead import LookAhead, check_look_ahead
 from consumers.backtest.planning import BacktestRequest, planned
 from consumers.backtest.report.figures import figures
 from consumers.backtest.result import BacktestResult
@@ -51,16 +52,25 @@ TARGETS_SHOWN = 5
 @click.option("--clock", default="", metavar="RULE", help="The broker's clock, of files.")
 @click.option("--file-clock", default="", metavar="RULE", help="Clock of the times in files.")
 @click.option("--bars", is_flag=True, help="Recorded M1 bars in place of ticks.")
+@click.option(
+    "--account-interval", "looks_s", type=click.FloatRange(min=0.1), default=1.0,
+    show_default=True, metavar="SECONDS",
+    help="Market time between looks at the account, for risk rules and on_account.",
+)  # fmt: skip
+@click.option(
+    "--check-look-ahead", "checks", is_flag=True,
+    help="Run it again with its input cut behind signals: they must be the same.",
+)  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Of drawn latencies.")
 @click.option("--save", metavar="FILE.json", help="Write the whole result.")
 @click.option("--json", "as_json", is_flag=True, help="The whole result on stdout.")
 def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_json: bool,
-             sets: tuple[str, ...], **asked: Any) -> None:  # fmt: skip
+             sets: tuple[str, ...], checks: bool, **asked: Any) -> None:  # fmt: skip
     """Run a strategy over recorded ticks, files of ticks, or M1 bars.
 
     The broker model fills at bid and ask, with margin, stop-out, swap and costs; the handlers of
     execution, trades and risk are the live ones. Facts come from the recording or --spec: without
-    them nothing is run. Leaves with 1 when the strategy failed.
+    them nothing is run. Leaves with 1 when the strategy failed, or looks ahead.
 
     \b
     bridgectl backtest ema_cross:EmaCross --symbol EURUSD --from 2026-11-01 --to 2026-11-20
@@ -85,16 +95,8 @@ def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_
         strategy, parameters=dict(text.partition("=")[::2] for text in sets), **asked
     )
     try:
-        with planned(request, load()) as plan, Progress(
-            console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()
-        ) as progress:  # fmt: skip
-            bar = progress.add_task("ticks", total=None)
-
-            def told(ticks: int, time_ms: int) -> None:
-                text = f"{ticks:,} ticks, {utc_text(time_ms)[:16]}"
-                progress.update(bar, completed=ticks, description=text)
-
-            result = run_backtest(plan, told=told)
+        result = _run(request, hush=as_json)
+        ahead = _checked(request, hush=as_json) if checks and not result.stopped else None
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     if save is not None:
@@ -103,8 +105,37 @@ def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_
         click.echo(result.to_json())
     else:
         _show(result)
-    if result.stopped:
+    if ahead is not None:
+        click.echo("\n".join((str(ahead), *ahead.differences)), err=as_json)
+    if result.stopped or (ahead is not None and ahead.differences):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _progress(hush: bool) -> Progress:
+    return Progress(console=Console(stderr=True), disable=hush or not sys.stderr.isatty())
+
+
+def _run(request: BacktestRequest, *, hush: bool) -> BacktestResult:
+    """One run, with a bar that knows how far it is where the span is known."""
+    begin, end = request.from_ms, request.to_ms
+    total = None if begin is None or end is None else end - begin
+    with planned(request, load()) as plan, _progress(hush) as progress:
+        bar = progress.add_task("ticks", total=total)
+
+        def told(ticks: int, time_ms: int) -> None:
+            text = f"{ticks:,} ticks, {utc_text(time_ms)[:16]}"
+            done = ticks if begin is None or end is None else time_ms - begin
+            progress.update(bar, completed=done, description=text)
+
+        return run_backtest(plan, told=told)
+
+
+def _checked(request: BacktestRequest, *, hush: bool) -> LookAhead:
+    with _progress(hush) as progress:
+        bar = progress.add_task("looking for a look ahead", total=None)
+        return check_look_ahead(
+            request, told=lambda done, all_: progress.update(bar, completed=done, total=all_)
+        )
 
 
 def _show(result: BacktestResult) -> None:

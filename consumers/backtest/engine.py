@@ -111,6 +111,7 @@ class Engine:
         stop = len(run)
         clock: npt.NDArray[np.int64] = np.maximum.accumulate(run.time_ms)
         trading, broker, strategy = self._trading, self._broker, self._strategy
+        trading.passed = self.ticks
         at = recorded = 0
         quiet = broker.quiet_until(run, 0, stop)
         timed = self._next_timed(clock, 0)

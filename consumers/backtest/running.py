@@ -11,7 +11,7 @@ from consumers.backtest.broker import AccountSpec, BrokerModel, BrokerOptions
 from consumers.backtest.costs import CostRecorder
 from consumers.backtest.engine import Engine, Pace
 from consumers.backtest.guarding import SimulatedGuard
-from consumers.backtest.handling import NAMESPACE, Driven
+from consumers.backtest.handling import NAMESPACE, Driven, Endless
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.sources.source import NoTicks, Source, Span
 from consumers.backtest.trading import Trading
@@ -21,7 +21,7 @@ from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.walking import StrategyFailed
 from consumers.trades.handler import TradesHandler
 from events.codec import AnyEvent
-from events.decisions import RulesSet
+from events.decisions import RulesSet, TradeSignal
 from events.executing import ExecutionSet, OrderIntent
 from events.market import Instrument
 from events.rules import Rules
@@ -63,25 +63,29 @@ def run_backtest(
     plan: Plan,
     *,
     told: Callable[[int, int], None] = lambda _ticks, _time_ms: None,
+    signalled: Callable[[int, TradeSignal], None] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> BacktestResult:
     """Walk over every tick of the plan. `told` gets (ticks so far, time of the newest) now and
-    then. A strategy that fails ends the run: the result says so.
+    then, `signalled` in the end each signal with the number of ticks before the one it was given
+    at. A strategy that fails ends the run: the result says so.
 
-    Raises NoTicks, SourceError, LogUnavailable, Endless.
+    Raises NoTicks, SourceError, LogUnavailable.
     """
     begun = monotonic()
     run = _Run(plan, told)
     stopped = ""
     try:
         run.engine.pass_over(run.portions(), run.begin())
-    except StrategyFailed as error:
+    except (StrategyFailed, Endless) as error:
         stopped = str(error)
         run.engine.close()
     if not run.engine.ticks and not stopped:
         raise NoTicks(
             f"no tick of {', '.join(plan.source.symbols)} from {plan.span} in {plan.source.name}"
         )
+    if signalled is not None:
+        run.tell_signals(signalled)
     return run.result(monotonic() - begun, stopped)
 
 
@@ -136,6 +140,11 @@ class _Run:
                 ),
             )  # fmt: skip
         return found
+
+    def tell_signals(self, signalled: Callable[[int, TradeSignal], None]) -> None:
+        recorded = self._trading.recorded
+        for tick, signal in zip(recorded.signal_ticks, recorded.signals, strict=True):
+            signalled(tick, signal)
 
     def result(self, seconds: float, stopped: str) -> BacktestResult:
         plan, engine, recorded = self._plan, self.engine, self._trading.recorded

@@ -64,6 +64,8 @@ class Recorded:
     """What a run leaves behind."""
 
     signals: list[TradeSignal] = field(default_factory=list)
+    signal_ticks: list[int] = field(default_factory=list)
+    """Of each signal the tick it was given at, counted over the whole run."""
     deals: list[Deal] = field(default_factory=list)
     trades: dict[tuple[int, int], Trade] = field(default_factory=dict)
     targets: list[TargetState] = field(default_factory=list)
@@ -92,6 +94,8 @@ class Trading:
         self._orders: tuple[Order, ...] = ()
         self._profits: dict[int, float] = {}
         self._waiting: set[str] = set()
+        self.passed = 0
+        """Ticks of the runs before this one."""
         self._run: TickRun | None = None
         self._index = 0
 
@@ -173,6 +177,7 @@ class Trading:
             self._keep_trade(event)
         elif isinstance(event, TradeSignal):
             kept.signals.append(event)
+            kept.signal_ticks.append(self.passed + self._index)
         elif isinstance(event, TargetState):
             self._keep_target(event)
         elif isinstance(event, LimitBreach):

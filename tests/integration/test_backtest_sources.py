@@ -1,4 +1,4 @@
-"""`backtest` over what lies in Redis, in the archive, in a database, and over all of them as one."""
+"""`backtest` over what lies in Redis, in the archive, in a database, and over all at once."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Recorder:
         self._log.append(self.claim(partition_of(symbol, PARTITIONS)), [encode(made)])
 
     def trim(self) -> None:
-        """Of the ticks so far one entry at most stays in the log: the one that persist stands at."""
+        """Of the ticks so far one entry at most stays: the one that persist stands at."""
         slot = Slot(self._namespace, SOURCE, partition_of(SYMBOL, PARTITIONS))
         stream = slot.stream(Lane.NORMAL)
         last = self._log.info(stream).last_id

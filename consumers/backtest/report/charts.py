@@ -108,13 +108,14 @@ def nets_chart(trades: Sequence[Trade]) -> go.Figure:
 
 def heat_map(
     names: tuple[str, str], columns: Sequence[str], rows: Sequence[str],
-    values: Sequence[Sequence[float | None]], told: str,
+    values: Sequence[Sequence[float | None]], told: str, *, low_is_good: bool = False,
 ) -> go.Figure:  # fmt: skip
     """A figure (`told`) over two parameters: `values[row][column]`; None: unknown or failed."""
     figure = go.Figure()
     figure.add_heatmap(
         x=[_text(one) for one in columns], y=[_text(one) for one in rows],
-        z=[list(row) for row in values], colorscale="RdYlGn", colorbar={"title": _text(told)},
+        z=[list(row) for row in values], colorscale="RdYlGn_r" if low_is_good else "RdYlGn",
+        colorbar={"title": _text(told)},
         texttemplate="%{z:.4~g}" if len(columns) * len(rows) <= 400 else None, hoverongaps=False,
         hovertemplate=(
             f"{_text(names[0])} %{{x}}, {_text(names[1])} %{{y}}: %{{z}}<extra></extra>"

@@ -163,6 +163,7 @@ class Deciding:
         checks.check_entry(
             self._memory, target, entry.instrument, lots=whole, order_lots=lots, price=entry.price
         )
+        target["waiting_since_ms"] = 0  # should it wait again, its time begins anew
         levels = stops.of_entry(self._memory, target, lots)
         decided_at = target["ask"] if target["side"] > 0 else target["bid"]
         target["state"], target["reason"] = "wanted", ""

@@ -16,8 +16,16 @@ from events.decisions import TradeSignal
 from events.executing import OrderIntent, TargetState
 from events.log import Claim, Lane, Log, Slot
 from events.memory_log import MemoryLog
-from events.trading import Book, Deal
-from tests.integration.ordering import NAMESPACE, SYMBOL, Desk, sending, settings_in, terminal_of
+from events.trading import Account, Book, Deal
+from tests.integration.ordering import (
+    NAMESPACE,
+    SYMBOL,
+    Desk,
+    inject,
+    sending,
+    settings_in,
+    terminal_of,
+)
 from tests.servers import wait_until
 
 HEDGING, NETTING = 2, 0
@@ -72,9 +80,11 @@ class Trader:
         return None
 
     def looked(self) -> bool:
-        """Whether the account, its book and the facts of its symbols were told."""
+        """Whether the account, its book, its past and the facts of its symbols were told."""
         states = self.log.last_states(Slot(NAMESPACE, "source", 0))
-        return {"account.1", "book.1", "contracts.1"} <= {type_ for type_, _ in states}
+        told = {"account.1", "book.1", "contracts.1"} <= {type_ for type_, _ in states}
+        account = self.account()
+        return told and account is not None and not account.deals_pending
 
     def told_of_deal(self, position: int) -> bool:
         """Whether the log has a deal of a position."""
@@ -145,19 +155,22 @@ class Trader:
         return told
 
     def looked_again(self) -> None:
-        """Handle two whole looks at the account: whatever was to follow did follow."""
-        for _ in range(2):
-            seen = self.desk.now_ms()
-            self.until("a look at the account", lambda seen=seen: self.seen_ms() > seen)
+        """Handle a whole look at the account that began now: a deposit shows that it is there."""
+        before = self.account()
+        inject(self.desk, kind="balance", amount=1.0)
+        assert before is not None
+        self.until("a deposit", lambda: (self.account() or before).balance != before.balance)
         self.until("the end of every intent", lambda: not self.desk.under_way())
 
-    def seen_ms(self) -> int:
-        """When the account was told last."""
+    def account(self) -> Account | None:
+        """As it was told last."""
         slot = Slot(NAMESPACE, "source", 0)
         for (type_, key), data in self.log.last_states(slot).items():
             if type_.startswith("account."):
-                return decode_data(type_, key, data).event_time_ms
-        return 0
+                told = decode_data(type_, key, data)
+                assert isinstance(told, Account)
+                return told
+        return None
 
     def intents(self) -> list[OrderIntent]:
         stream = Slot(NAMESPACE, "execute", 0).stream(Lane.HIGH)

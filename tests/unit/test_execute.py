@@ -155,6 +155,58 @@ def test_a_close_by_others_retires_the_target_until_a_new_signal(
     assert (desk.net(), desk.target().state) == (0.2, "reached")
 
 
+@HEDGING
+def test_a_strategy_that_repeats_its_target_signals_anew_by_another_one_first(
+    hedging: bool,
+) -> None:
+    desk = Desk(hedging=hedging)
+    for _ in range(3):
+        desk.signal("long", volume_lots=0.2)
+        desk.run()
+    desk.close_by_others(desk.open_position(), STOP_LOSS)
+    for lots in (0.2, 0.3):
+        desk.signal("long", volume_lots=lots)
+        desk.wait(60_000)
+    assert (len(desk.intents), desk.target().state) == (1, "retired")
+    assert desk.target().reason == "stop_loss; a repeated long is no new signal"
+    desk.signal("flat")
+    desk.signal("long", volume_lots=0.2)
+    desk.run()
+    assert (desk.net(), desk.target().state) == (0.2, "reached")
+    desk.close_by_others(desk.open_position(), STOP_LOSS)
+    desk.signal("short", volume_lots=0.1)
+    desk.run()
+    assert desk.net() == -0.1
+
+
+def test_stops_moved_by_hand_stay_until_a_signal_names_others() -> None:
+    desk = Desk()
+    desk.signal("long", volume_lots=0.2, stop_loss=1.09)
+    desk.run()
+    position = desk.open_position()
+    position.stop_loss = 1.07
+    desk.book()
+    desk.signal("long", volume_lots=0.2, stop_loss=1.09)
+    assert not desk.waiting
+    desk.signal("long", volume_lots=0.2, stop_loss=1.08)
+    desk.run()
+    assert (position.stop_loss, [one.verb for one in desk.intents]) == (1.08, ["open", "modify"])
+
+
+def test_an_entry_that_waits_a_second_time_waits_as_long_again() -> None:
+    desk = Desk()
+    desk.account(deals_pending=True)
+    desk.signal("long", volume_lots=0.2)
+    desk.account()
+    desk.refuse(desk.next(), MARKET_CLOSED, "market closed")
+    desk.now_ms += 48 * 3_600_000
+    desk.account(deals_pending=True)
+    assert desk.target().reason.startswith("waiting: deals of the past")
+    desk.account()
+    desk.run()
+    assert desk.net() == 0.2
+
+
 def test_a_part_closed_by_hand_is_not_made_up_for() -> None:
     desk = Desk()
     desk.signal("long", volume_lots=0.2)

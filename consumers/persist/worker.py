@@ -168,6 +168,7 @@ class _Session:
             found = self._read_more(block_ms=None)
             if not found:
                 self._settle()
+                self._progress.waiting = ""
                 if self._options.until_idle and self._is_idle():
                     break
                 self._wait_for_more()

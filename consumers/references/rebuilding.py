@@ -193,6 +193,7 @@ class Rebuilding:
         self._settled: dict[tuple[str, int], int] = {}
         """Since when the references are known that were looked up."""
         self._told: dict[tuple[str, int], str] = {}
+        self._trouble = ""
         self._stopping = Signal()
         self._thread = Thread(target=self._run, name="risk-archive", daemon=True)
 
@@ -220,10 +221,17 @@ class Rebuilding:
                     for namespace in self._namespaces or sorted(log.namespaces()):
                         for account in beginnings(log, namespace):
                             self._look(log, dsn, account)
+                self._trouble = ""
             except (LogError, DatabaseError) as error:
-                logger.debug("references are not looked up in the archive yet: %s", error)
+                self._tell(str(error))
             except Exception:  # a thread that dies rebuilds nothing
                 logger.exception("looking references up in the archive failed")
+
+    def _tell(self, trouble: str) -> None:
+        """Once per trouble: what is unknown stays so meanwhile, and nothing waits for it."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            logger.warning("references are not looked up in the archive yet: %s", trouble)
 
     def _look(self, log: Log, dsn: str, account: Beginning) -> None:
         """Raises LogError, DatabaseError."""

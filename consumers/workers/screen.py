@@ -17,7 +17,7 @@ from rich.text import Text
 from consumers.workers.status import TaskStatus
 from consumers.workers.supervise import CrewState, Screen, Totals
 from events.program_log import LineFormatter
-from events.views.tables import BAD, DIM
+from events.views.tables import BAD, DIM, page
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class WindowScreen(logging.Handler):
         self._lines: deque[str] = deque(maxlen=LINES_KEPT_MAX)
         self._due_at = 0.0
         self._live = Live(
-            console=console or Console(), screen=True, auto_refresh=False, transient=True
+            console=console or page(), screen=True, auto_refresh=False, transient=True
         )
         self._live.start()
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from events.embedded.server import EmbeddedError, make_private
 from events.health.finding import Finding, bad, ok, warn
+from events.rules import Rules
+from events.rules.files import BadRules, load_rules, rules_of_settings
 from events.settings import Settings, TerminalKind, TerminalSettings
 
 PYTHON_MIN = (3, 11)
@@ -24,6 +26,7 @@ AGE_S_MIN = 3_600.0
 FILES_COUNTED_MAX = 200_000
 TOOL_WAIT_S = 10.0
 CONNECT_WAIT_S = 3.0
+PROBLEMS_TOLD_MAX = 3
 SECONDS_PER_DAY = 86_400.0
 
 
@@ -144,17 +147,23 @@ def _link_finding(subject: str, terminal: TerminalSettings) -> Finding:
 
 
 def limit_findings(settings: Settings) -> Iterator[Finding]:
-    """Limits that somebody set, and nobody would act on."""
-    names = [
-        name for name in type(settings).model_fields
-        if name.startswith("risk_") and getattr(settings, name) is not None
-    ]  # fmt: skip
-    if names:
-        yield warn(
-            "limits",
-            ", ".join(name.upper() for name in names) + " are set, but no risk group exists yet",
-            "set stops at the broker: this version records, it does not act on limits",
-        )
+    """Of each terminal with rules what they come to, or why nobody can act on them."""
+    for terminal in settings.terminals():
+        subject = f"limits {terminal.name}"
+        named = terminal.rules_file or (str(settings.risk_rules) if settings.risk_rules else "")
+        try:
+            if named:
+                rules: Rules | None = load_rules(Path(named).expanduser().absolute())
+            else:
+                rules = rules_of_settings(settings, terminal)
+        except BadRules as error:
+            fact = "; ".join(error.problems[:PROBLEMS_TOLD_MAX])
+            yield bad(subject, fact, "correct the rules: `bridgectl risk check FILE` shows them")
+            continue
+        if rules is not None:
+            hard = sum(limit.hard for limit in rules.limits)
+            count = len(rules.limits)
+            yield ok(subject, f"{count} limits, {hard} of them hard, of {named or 'RISK_*'}")
 
 
 def said_by(*command: str) -> str | None:

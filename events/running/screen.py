@@ -19,7 +19,7 @@ from events.log import Log, LogError
 from events.processes import ProcessReport, ProcessState
 from events.program_log import LineFormatter
 from events.views.state import NamespaceState, collect
-from events.views.tables import status_view
+from events.views.tables import page, status_view
 
 REFRESH_S = 0.5
 LINES_KEPT_MAX = 8
@@ -72,7 +72,7 @@ class WindowScreen(logging.Handler):
         self._lines: deque[str] = deque(maxlen=LINES_KEPT_MAX)
         self._due_at = 0.0
         self._live = Live(
-            console=console or Console(), screen=True, auto_refresh=False, transient=True
+            console=console or page(), screen=True, auto_refresh=False, transient=True
         )
         self._live.start()
 

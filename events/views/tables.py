@@ -33,10 +33,13 @@ GOOD, BAD, DIM = "green", "bold red", "dim"
 
 
 def page() -> Console:
-    """Where a command prints its tables: as wide as the window, wide enough for all in a pipe."""
-    console = Console()
+    """Where a command prints its tables: as wide as the window, wide enough for all in a pipe.
+
+    Texts are shown as they are: in `{demo:watch:0}` there is no clock face, in `[news]` no style.
+    """
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=PIPE_COLUMNS)
+        console = Console(markup=False, emoji=False, width=PIPE_COLUMNS)
     return console
 
 

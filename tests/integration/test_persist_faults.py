@@ -144,8 +144,9 @@ def test_a_log_that_is_away_is_waited_for(postgres_url: str) -> None:
     wait_until(lambda: group.progress().entries > 0, what="the first entries")
     shared.fail = True
     wait_until(lambda: "log is away" in group.progress().waiting, what="the log to be missed")
-    feed.append(10)
     shared.fail = False
+    wait_until(lambda: not group.progress().waiting, what="the log to be back, with nothing new")
+    feed.append(10)
     finish(group, feed, postgres_url)
     stored_equals_log(feed, postgres_url)
 

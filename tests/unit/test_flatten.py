@@ -417,6 +417,9 @@ def test_someone_who_keeps_opening_is_closed_so_often_a_minute_and_then_a_human_
         flattener.tend()
     assert len(account.value("positions_get")) == 6
     assert any("keep opening" in page for page in account.pages)
+    assert any("too many a minute: ended later)" in page for page in account.pages), (
+        "why it is left"
+    )
     for _ in range(130):
         account.sleep(1.0)
         flattener.tend()

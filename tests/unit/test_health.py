@@ -102,12 +102,21 @@ def test_a_far_terminal_is_knocked_at() -> None:
     assert "127.0.0.1:1 does not answer" in finding.fact
 
 
-def test_limits_that_nobody_acts_on_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_limits_come_to_is_told_and_why_nobody_can_act_on_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert list(limit_findings(load())) == []
     monkeypatch.setenv("MAX_DAILY_LOSS", "5")
     [finding] = limit_findings(load())
-    assert "RISK_MAX_DAILY_LOSS_PERCENT" in finding.fact
-    assert finding.verdict is Verdict.WARN
+    assert finding.verdict is Verdict.OK
+    assert "1 limits, 1 of them hard" in finding.fact
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[limits]]\nname = "x"\nfigure = "no_such"\nact = 1\naction = "alert"\n')
+    monkeypatch.setenv("RISK_RULES", str(rules))
+    [finding] = limit_findings(load())
+    assert finding.verdict is Verdict.BAD
+    assert "rules.toml:3" in finding.fact
+    assert "risk check" in finding.cure
 
 
 @pytest.mark.parametrize(

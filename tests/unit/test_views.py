@@ -8,6 +8,7 @@ from io import StringIO
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from events.codec import AnyEvent, encode
 from events.durations import parse_duration_s
@@ -113,6 +114,17 @@ def test_a_pipe_is_wide_enough_for_every_column(
     monkeypatch.delenv("COLUMNS", raising=False)
     page().print("x" * 150)
     assert capsys.readouterr().out == "x" * 150 + "\n"
+
+
+def test_texts_are_shown_as_they_are_whatever_they_look_like(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = Table("stream", "reason")
+    table.add_row("{demo:watch:0}", "[news] at 14:30 [/x]")
+    page().print(table, "halted: [red]")
+    shown_as = capsys.readouterr().out
+    for text in ("{demo:watch:0}", "[news] at 14:30 [/x]", "halted: [red]"):
+        assert text in shown_as
 
 
 def test_a_moment_is_told_in_all_three_clocks() -> None:

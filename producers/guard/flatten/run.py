@@ -185,7 +185,7 @@ class Run:
         for one in found:
             item = self.rounds.items[one.key]
             if item.others and self.options.others == "close" and self._may_reclose(now):
-                item.others = False
+                item.others, item.detail = False, ""
 
     def _begin_with(self, found: list[Held | Working], look: Look) -> None:
         """The first good look: what it shows is ours, and what was there right before."""
@@ -211,8 +211,11 @@ class Run:
         if self.options.others == "close" and self._may_reclose(now):
             self.tell.step("sweep", outcome="remaining", detail=text)
             return
-        item.others = True
-        self.tell.page(text if self.options.others == "alert" else f"{text}; too many a minute")
+        item.others, item.detail = True, "opened by others, left alone"
+        if self.options.others == "close":
+            text += "; too many a minute"
+            item.detail = "opened by others, too many a minute: ended later"
+        self.tell.page(text)
 
     def _may_reclose(self, now: float) -> bool:
         """Whether one more of what others opened may be ended in this minute."""
@@ -359,7 +362,7 @@ class Run:
             self.tell.page(f"the outcome is UNKNOWN: {detail or 'see the tickets'}")
         elif state == "FLAT_EXCEPT":
             left = [o for o in outcomes if o.outcome not in ("closed", "cancelled")]
-            names = ", ".join(f"{o.ticket} {o.symbol} ({o.outcome})" for o in left[:5])
+            names = ", ".join(f"{o.ticket} {o.symbol} ({o.detail or o.outcome})" for o in left[:5])
             self.tell.page(f"not flat, {len(left)} remain: {names}")
 
     def _resume(self, intent: Intent, now: float) -> None:

@@ -17,6 +17,10 @@ LIVE: Origin = "live"
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
+class NotLive(LogError):
+    """A namespace holds the past; whoever follows terminals alone leaves it be."""
+
+
 def check_origin(namespace: str, origin: Origin, found: Origin) -> None:
     """Raises LogError when the namespace came about in a way that does not go with `origin`."""
     if origin not in ORIGINS:
@@ -38,9 +42,9 @@ def origin_of(text: str | bytes | None) -> Origin:
 
 
 def refuse_unless_live(log: Log, namespace: str, *, who: str) -> None:
-    """Raises LogError, naming `who` asks, for a namespace that is no terminal's own."""
+    """Raises NotLive, naming `who` asks, for a namespace that is no terminal's own."""
     if (origin := log.origin(namespace)) != LIVE:
-        raise LogError(
+        raise NotLive(
             f"namespace {namespace!r} came by {origin}: {who} follows only what a terminal's "
             "producer writes"
         )

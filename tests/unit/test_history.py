@@ -189,7 +189,7 @@ def test_feeds_of_the_log_go_on_together_hour_by_hour() -> None:
     hours = [one.event_time_ms // HOUR_MS for one in live if isinstance(one, TickBatch)]
     assert hours == sorted(hours)
     assert [entry.key for entry in entries[:2]] == ["EURUSD", "GBPUSD"]
-    assert entries[-1].key == "EURUSD:M1"
+    assert "EURUSD:M1" in [entry.key for entry in entries[-3:]]
 
 
 def test_a_feed_of_the_log_grows_at_its_end_alone() -> None:

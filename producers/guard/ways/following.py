@@ -29,7 +29,7 @@ from events.log import (
     Stream,
 )
 from events.operations import HandlerFailed, OperatorAnswered
-from events.origin import refuse_unless_live
+from events.origin import NotLive, refuse_unless_live
 from producers.guard.commands import Via
 from producers.guard.guard import Guard
 from producers.guard.watch.blocks import Block
@@ -153,7 +153,7 @@ class LogFollower:
                 thread.join()
 
     def _run(self) -> None:
-        failures = 0
+        failures = refusals = 0
         while not self._stopping.is_set():
             try:
                 log = self._open_log()
@@ -166,7 +166,13 @@ class LogFollower:
             failures = 0
             try:
                 refuse_unless_live(log, self._namespace, who="a guard")
+                refusals = 0
                 self._follow(log)
+            except NotLive as error:
+                if refusals == 0:
+                    logger.warning("the guard goes on without the log: %s", error)
+                self._stopping.wait(BACK_OFF_S[min(refusals, len(BACK_OFF_S) - 1)])
+                refusals += 1
             except LogError as error:
                 logger.warning("the guard lost the log: %s", error)
             except Exception:

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from consumers.backtest.broker.spec.writing import example_spec, spec_text
-from consumers.backtest.look_ahead import LookAhead, check_look_ahead
+from consumers.backtest.looking_ahead.cutting import LookAhead, check_look_ahead
 from consumers.backtest.planning import BacktestRequest, planned
-from consumers.backtest.report.figures import figures
+from consumers.backtest.report.output import Output, print_result
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.running import run_backtest
+from consumers.backtest.sweep.commands import SweepOptions, sweep
 from events.instants import instant_option
 from events.settings import load
 from events.views.moments import utc_text
 from events.views.tables import page
 
 EXIT_FAILED = 1
-NAMES_SHOWN = (
-    "net_profit", "return_percent", "return_yearly_percent", "drawdown_max",
-    "drawdown_max_percent", "sharpe", "sortino", "calmar", "profit_factor", "trades",
-    "win_rate_percent", "trade_mean", "exposure_percent", "cost_commission", "cost_swap",
-    "cost_fee", "cost_spread", "cost_slippage",
-)  # fmt: skip
-TARGETS_SHOWN = 5
 
 
 @click.command()
@@ -62,53 +56,85 @@ TARGETS_SHOWN = 5
     help="Run it again with its input cut behind signals: they must be the same.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Of drawn latencies.")
+@click.option(
+    "--grid", "grids", multiple=True, metavar="NAME=FROM:TO:STEP",
+    help="Values of a parameter to try, or NAME=A,B,C; repeat.",
+)  # fmt: skip
+@click.option(
+    "--sort", "figure", default="net_profit", show_default=True, metavar="FIGURE",
+    help="By what combinations are judged.",
+)  # fmt: skip
+@click.option(
+    "--walk-forward", "windows", type=click.IntRange(1, 500), metavar="N",
+    help="Choose on one window, trade on the next, N times.",
+)  # fmt: skip
+@click.option(
+    "--in-sample", type=click.IntRange(1, 100), default=3, show_default=True, metavar="TIMES",
+    help="How much longer the windows to choose on are.",
+)  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(1, 60), metavar="N",
+    help="Processes of a grid.  [default: one per core]",
+)  # fmt: skip
+@click.option("--report", metavar="FILE.html", help="Draw it: one page that needs no network.")
 @click.option("--save", metavar="FILE.json", help="Write the whole result.")
 @click.option("--json", "as_json", is_flag=True, help="The whole result on stdout.")
-def backtest(strategy: str | None, write_spec: str | None, save: str | None, as_json: bool,
-             sets: tuple[str, ...], checks: bool, **asked: Any) -> None:  # fmt: skip
+def backtest(strategy: str | None, write_spec: str | None, as_json: bool, sets: tuple[str, ...],
+             checks: bool, **asked: Any) -> None:  # fmt: skip
     """Run a strategy over recorded ticks, files of ticks, or M1 bars.
 
     The broker model fills at bid and ask, with margin, stop-out, swap and costs; the handlers of
     execution, trades and risk are the live ones. Facts come from the recording or --spec: without
-    them nothing is run. Leaves with 1 when the strategy failed, or looks ahead.
+    them nothing is run. Leaves with 1 when the strategy failed, or looks ahead. With --grid the
+    files are those of the best combination, with --walk-forward of all windows that were traded.
 
     \b
     bridgectl backtest ema_cross:EmaCross --symbol EURUSD --from 2026-11-01 --to 2026-11-20
     bridgectl backtest my.py:Mine --source EURUSD_202401.csv.gz --spec demo.toml --set fast=10
-    bridgectl backtest my.py --symbol EURUSD --risk ftmo-1-step --save result.json
+    bridgectl backtest my.py --symbol EURUSD --risk ftmo-1-step --report result.html
+    bridgectl backtest my.py --symbol EURUSD --grid fast=5:20:5 --grid slow=30,50 --sort sharpe
+    bridgectl backtest my.py --symbol EURUSD --grid fast=5:20:5 --walk-forward 6
     """
     if write_spec is not None:
-        target = Path(write_spec)
-        if target.exists():
-            raise click.UsageError(f"{target} is there already: name another file")
-        target.write_text(
-            spec_text(example_spec(asked["symbols"] or ("EURUSD",))), encoding="utf-8"
-        )
-        click.echo(f"written: {target}; compare every line with your account")
+        _write_spec(Path(write_spec), asked["symbols"])
         return
     if strategy is None:
         raise click.UsageError("which strategy? Write it as MODULE:CLASS or FILE.py:CLASS")
+    if checks and (asked["grids"] or asked["windows"]):
+        raise click.UsageError("--check-look-ahead is for one run: leave out --grid")
     unread = [text for text in sets if "=" not in text]
     if unread:
         raise click.UsageError(f"--set {unread[0]!r}: write NAME=VALUE")
+    output = Output(*(Path(path) if path else None for path in map(asked.pop, ("save", "report"))))
+    options = SweepOptions(**{one.name: asked.pop(one.name) for one in fields(SweepOptions)})
     request = BacktestRequest(
         strategy, parameters=dict(text.partition("=")[::2] for text in sets), **asked
     )
     try:
+        output.check()
+        if options.asked:
+            sweep(request, options, output, as_json=as_json)
+            return
         result = _run(request, hush=as_json)
         ahead = _checked(request, hush=as_json) if checks and not result.stopped else None
+        output.write(result)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    if save is not None:
-        result.save(Path(save))
     if as_json:
         click.echo(result.to_json())
     else:
-        _show(result)
+        print_result(page(), result)
     if ahead is not None:
         click.echo("\n".join((str(ahead), *ahead.differences)), err=as_json)
     if result.stopped or (ahead is not None and ahead.differences):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _write_spec(target: Path, symbols: tuple[str, ...]) -> None:
+    if target.exists():
+        raise click.UsageError(f"{target} is there already: name another file")
+    target.write_text(spec_text(example_spec(symbols or ("EURUSD",))), encoding="utf-8")
+    click.echo(f"written: {target}; compare every line with your account")
 
 
 def _progress(hush: bool) -> Progress:
@@ -136,34 +162,3 @@ def _checked(request: BacktestRequest, *, hush: bool) -> LookAhead:
         return check_look_ahead(
             request, told=lambda done, all_: progress.update(bar, completed=done, total=all_)
         )
-
-
-def _show(result: BacktestResult) -> None:
-    console = page()
-    console.print(
-        f"{result.strategy} on {', '.join(result.symbols)}: {utc_text(result.from_ms)} to "
-        f"{utc_text(result.to_ms)} UTC, {result.ticks:,} ticks in {result.seconds:.1f} s "
-        f"({result.source})",
-        markup=False,
-    )
-    table = Table("figure", result.currency)
-    found = figures(result)
-    for name in NAMES_SHOWN:
-        value = found[name]
-        shown = (
-            "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-        )
-        table.add_row(name.replace("_", " "), shown)
-    console.print(table)
-    for line in result.assumptions:
-        console.print(f"assumed: {line}", markup=False)
-    for line in result.warnings:
-        console.print(f"warning: {line}", markup=False)
-    for target in result.targets[:TARGETS_SHOWN]:
-        console.print(
-            f"{target.state}: {target.target} {target.symbol}, {target.reason}", markup=False
-        )
-    if len(result.targets) > TARGETS_SHOWN:
-        console.print(f"... and {len(result.targets) - TARGETS_SHOWN} more such targets")
-    if result.stopped:
-        console.print(f"stopped: {result.stopped}", markup=False)

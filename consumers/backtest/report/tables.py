@@ -30,7 +30,7 @@ class Cell:
     text: str
     value: float | int | None = None
     tone: str = ""
-    """good, bad or nothing."""
+    """good, bad, wrap (it may be long) or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

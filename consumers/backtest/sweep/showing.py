@@ -149,7 +149,7 @@ def _cells(sweep: Sweep, outcome: Outcome, columns: Sequence[str]) -> list[Cell]
     for name in columns:
         value = outcome.figures.get(name)
         cells.append(Cell(shown(name, value), value))
-    return [*cells, Cell(outcome.error)]
+    return [*cells, Cell(outcome.error, tone="wrap")]
 
 
 def _map(sweep: Sweep) -> Any:

@@ -231,9 +231,9 @@ def _compare_fills(found: ParityResult, live: Live, result: BacktestResult, run:
     found.executed = live.executed
     if not live.executed:
         return
-    span = found.span
+    span, ends = found.span, result.to_ms  # what the model had under way then is not filled
     found.fills = fills.compare(
-        [one for one in of_live if _within(one[0].signal_ms, span)],
+        [one for one in of_live if _within(one[0].signal_ms, span) and one[1].event_time_ms < ends],
         [one for one in of_model if _within(one[0].signal_ms, span)],
         evidence,
     )

@@ -98,7 +98,7 @@ class World:
             assert taken is not None
             self.runs.append(TaskRun(self.log, self.group, spec, *taken))
 
-    def ticks(self, first: int, stop: int, *, every: int = 7, marks: Mark = Mark.NONE) -> None:
+    def ticks(self, first: int, stop: int, *, every: int = 25, marks: Mark = Mark.NONE) -> None:
         """Some of the ticks of each symbol, a few per entry."""
         for seed, symbol in enumerate(SYMBOLS):
             rows = random_walk(6_000, start_ms=START_MS, step_ms=1_000, seed=seed)

@@ -12,6 +12,7 @@ from consumers.backtest.costs import CostRecorder
 from consumers.backtest.engine import Engine, Pace
 from consumers.backtest.guarding import SimulatedGuard
 from consumers.backtest.handling import NAMESPACE, Driven, Endless
+from consumers.backtest.looking_ahead.arrays import CheckedInstances
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.sources.source import NoTicks, Source, Span
 from consumers.backtest.trading import Trading
@@ -95,7 +96,7 @@ class _Run:
     def __init__(self, plan: Plan, told: Callable[[int, int], None]) -> None:
         self._plan = plan
         account = plan.account
-        self._instances = plan.instances or Instances(plan.casting)
+        self._instances = plan.instances or CheckedInstances(plan.casting)
         self._broker = BrokerModel(
             account, plan.instruments, plan.broker, plan.seed, latency_of=plan.latency_of
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -147,12 +147,13 @@ class Instances:
     def _arrays(self, told: TickRun, first: int) -> Iterator[Happening]:
         """What `on_ticks` says about the whole run, each at its tick."""
         for name, part in list(self._parts.items()):
-            chosen = None if self.traits.together else told.indexes_of(name)
+            of = filter(self.wants, told.symbols) if self.traits.together else (name,)
+            chosen = told.indexes_among(of)
             if chosen is not None and not len(chosen):
                 continue
             seen = told if chosen is None else told.picked(chosen)
             last = 0
-            for order, signal in enumerate(_said_of_arrays(part, seen)):
+            for order, signal in enumerate(self.said_of_arrays(name, part, seen)):
                 at = signal.at
                 if at is None or not last <= at < len(seen):
                     raise StrategyFailed(
@@ -162,6 +163,10 @@ class Instances:
                 last = at
                 index = at if chosen is None else int(chosen[at])
                 yield Happening(first + index, order, partial(_same, signal))
+
+    def said_of_arrays(self, name: str, part: Part, seen: TickRun) -> Sequence[Signal]:
+        """What `on_ticks` of the part of that name says about ticks. Raises StrategyFailed."""
+        return [signal for _, signal in _ask(part, "on_ticks", part.strategy.on_ticks, seen)]
 
     def _told(self, run: TickRun, said: Sequence[Said]) -> list[TradeSignal]:
         found = []
@@ -326,12 +331,13 @@ class Instances:
     def _part(self, name: str) -> Part:
         part = self._parts.get(name)
         if part is None:
-            part = self._parts[name] = Part(guarded("setup", name, partial(self._made, name)))
+            part = self._parts[name] = Part(guarded("setup", name, partial(self.made, name)))
             if name:
                 self._holdings.know(name)
         return part
 
-    def _made(self, symbol: str) -> Strategy:
+    def made(self, symbol: str) -> Strategy:
+        """A fresh object for a symbol, set up."""
         values = {**self.casting.parameters}
         if self.traits.together:
             values["symbols"] = self.casting.wanted
@@ -371,10 +377,6 @@ def _tell_bar(part: Part, feed: BarFeed, bar: Bar) -> Sequence[Signal]:
     if not feed.is_new(bar):
         return ()
     return [signal for _, signal in _ask(part, "on_bar", part.strategy.on_bar, bar)]
-
-
-def _said_of_arrays(part: Part, seen: TickRun) -> Iterable[Signal]:
-    return [signal for _, signal in _ask(part, "on_ticks", part.strategy.on_ticks, seen)]
 
 
 def _same(signal: Signal) -> Sequence[Signal]:

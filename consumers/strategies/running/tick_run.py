@@ -60,10 +60,8 @@ class TickRun:
     def of(cls, batch: _Batch, place: str = "") -> TickRun:
         """One batch; `place` names the entry it came in."""
         ticks = batch.ticks
-        server = np.ascontiguousarray(ticks["time_msc"])
-        columns: dict[str, Any] = {
-            name: np.ascontiguousarray(ticks[source]) for name, source, _ in _COLUMNS
-        }
+        server = ticks["time_msc"].copy()  # copies: no way leads from a column to other ticks
+        columns: dict[str, Any] = {name: ticks[source].copy() for name, source, _ in _COLUMNS}
         return cls(
             (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,), **columns
         )
@@ -160,6 +158,14 @@ class TickRun:
             return np.zeros(0, np.intp)
         return np.flatnonzero(self.symbol == self.symbols.index(symbol))
 
+    def indexes_among(self, symbols: Iterable[str]) -> npt.NDArray[np.intp] | None:
+        """Which ticks are of any of those symbols; None: all of them."""
+        wanted = frozenset(symbols)
+        numbers = [number for number, one in enumerate(self.symbols) if one in wanted]
+        if self.symbol is None or len(numbers) == len(self.symbols):
+            return None if numbers else np.zeros(0, np.intp)
+        return np.flatnonzero(np.isin(self.symbol, numbers))
+
     def walk(self, first: int, stop: int) -> TickWalk:
         """The ticks as `Tick`s, one after the other."""
         return TickWalk(self, first, stop)
@@ -168,7 +174,7 @@ class TickRun:
 def _chained(columns: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
     if not columns:
         return np.zeros(0, kind)
-    return np.ascontiguousarray(columns[0]) if len(columns) == 1 else np.concatenate(columns)
+    return columns[0].copy() if len(columns) == 1 else np.concatenate(columns)
 
 
 def _constant(column: npt.NDArray[Any]) -> float | int | None:

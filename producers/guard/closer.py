@@ -33,13 +33,15 @@ class FlattenCloser:
         rules: Callable[[], GuardRules],
         on_page: Page,
         lately: Callable[[], Iterable[Held | Working]] = tuple,
+        sound_s: Callable[[], float] = lambda: 0.0,
         far: bool = False,
     ) -> None:
-        """`lately`: what the guard saw on the account in its newest looks. `far`: answers travel,
-        so more orders may be under way at once."""
+        """`lately`: what the guard saw on the account in its newest looks; `sound_s`: for how
+        long it could read it. `far`: answers travel, so more orders may be under way at once."""
         self._client, self._journal = client, journal
         self._login, self._terminal, self._magic = login, terminal, magic
-        self._rules, self._on_page, self._lately = rules, on_page, lately
+        self._rules, self._on_page = rules, on_page
+        self._lately, self._sound_s = lately, sound_s
         self._parallel = PARALLEL_FAR if far else PARALLEL_NEAR
         self._lock = Lock()
         self._machine: Flattener | None = None
@@ -53,7 +55,7 @@ class FlattenCloser:
                 return None
             return machine.run(
                 job.scope, job.reason, job.by, job.since_ms, command_id=job.command_id,
-                latch_id=job.latch_id, before=self._lately(),
+                latch_id=job.latch_id, before=self._lately(), sound_s=self._sound_s(),
             )  # fmt: skip
         except StoppedFlatten as error:
             raise Stopped(str(error)) from error

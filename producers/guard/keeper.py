@@ -24,13 +24,14 @@ from producers.guard.closer import FlattenCloser
 from producers.guard.commands import CLOSED, Answer, Via
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.guard import Guard
-from producers.guard.journal import HeardRow, Journal, JournalUnusable, open_journal
+from producers.guard.journal import HeardRow, Journal, open_journal
 from producers.guard.options import GuardOptions
 from producers.guard.watch.hard_limits import HardLimits
 from producers.guard.watch.watch import Watch
 from producers.guard.ways.following import LogFollower, NearGuard
 from producers.guard.ways.rules_file import RulesSource, RulesWatcher
 from producers.guard.ways.socket_server import ADDRESS_FILE, GuardSocket
+from producers.spool.journal_file import JournalUnusable
 from producers.terminals.client import HostClient
 from producers.terminals.client.order_gate import GuardsWay, may_open
 from producers.terminals.interface import Priority, TerminalLost
@@ -221,7 +222,7 @@ class GuardKeeper:
         closer = FlattenCloser(
             client, journal, login=login, terminal=options.terminal, magic=options.magic,
             rules=lambda: watch.rules.guard, on_page=self._page, lately=watch.lately.all,
-            far=self._far,
+            sound_s=watch.sound_s, far=self._far,
         )  # fmt: skip
         guard = Guard(watch, closer, journal, options, login=login)
         if forgotten:  # it may have been latched

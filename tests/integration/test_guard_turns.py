@@ -15,6 +15,7 @@ from events.guarding import FlattenEnded, FlattenStep, LatchChanged
 from producers.guard.commands import Answer
 from producers.guard.flatten.intents import FLATTEN_FACT
 from producers.guard.keeper import GuardKeeper
+from producers.guard.ways.asking import GuardLine
 from producers.terminals.interface import NotSent
 from tests.integration.guarding import (
     SYMBOL,
@@ -93,6 +94,21 @@ def test_a_command_does_not_wait_for_a_resume_that_stops_a_flatten(
         assert not answer.accepted
         assert "came meanwhile" in answer.text
         assert guard_of(keeper).latching.current is not None
+
+
+def test_a_resume_that_stops_a_flatten_has_longer_to_answer_than_other_commands(
+    tmp_path: Path,
+) -> None:
+    with hosted(spec_of()) as client, guarded(client, tmp_path) as keeper:
+        open_positions(client, 2)
+        inject(client, kind="slow", methods=("order_send",), seconds=4.0, calls_max=1)
+        keeper.tell(command("flatten"))
+        wait_until(lambda: client.state().running == "order_send")
+        with GuardLine(tmp_path, answer_s=2.0) as line:
+            answer = line.tell(resume(stop_flatten=True))
+            assert answer.accepted, answer.text
+            assert line.state()[0] is not None, "the line goes on"
+        assert guard_of(keeper).latching.current is None
 
 
 def test_a_resume_while_a_limit_is_still_reached_is_refused_and_says_which(tmp_path: Path) -> None:

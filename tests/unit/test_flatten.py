@@ -326,6 +326,20 @@ def test_pending_orders_that_were_there_a_moment_ago_are_not_gone_because_a_list
     assert is_flat(account)
 
 
+def test_an_account_that_shows_nothing_right_after_a_start_is_not_flat_at_once() -> None:
+    account = VirtualAccount()
+    pendings(account)
+    account.value("inject", "empty_account", for_s=8.0)
+    ended = flatten(account)
+    assert ended.state == "FLAT"
+    assert is_flat(account), "nobody remembered them, and they were found all the same"
+    assert len(ended.outcomes) == 2
+    again = account.flattener().run("account", "a test", "t", account.now_ms())
+    assert 9000 < (again.verified_ms or 0) < 15_000
+    known = account.flattener().run("account", "a test", "t", account.now_ms(), sound_s=60.0)
+    assert (known.verified_ms or 0) < 3000, "where it was read for a minute, that is enough"
+
+
 def test_what_ended_by_itself_a_moment_ago_delays_no_flatten() -> None:
     account = VirtualAccount()
     book(account)

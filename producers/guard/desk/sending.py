@@ -16,7 +16,7 @@ from events.settings import Settings, TerminalSettings
 from producers.guard.assembly import log_opener
 from producers.guard.commands import CLOSING_ALREADY, Answer
 from producers.guard.options import guard_folder
-from producers.guard.ways.asking import GuardLine, NoGuard
+from producers.guard.ways.asking import RESUME_ANSWER_S, GuardLine, NoGuard
 from producers.guard.ways.posting import PostedCommand
 from producers.guard.ways.progress import line_of
 
@@ -101,6 +101,8 @@ def _by_socket(
 ) -> Outcome:
     """Raises NoGuard; posting the same command to the log afterwards does no harm."""
     _, row = line.state()
+    if command.arguments.get("stop_flatten"):
+        tell(f"stopping what is closed now; the answer may take up to {RESUME_ANSWER_S:g} s")
     answer = line.tell(command)
     tell(f"by the guard's socket: {answer.text}")
     ended = None

@@ -92,14 +92,15 @@ class Flattener:
         command_id: str = "",
         latch_id: str = "",
         before: Iterable[Held | Working] = (),
+        sound_s: float = 0.0,
     ) -> FlattenEnded:
         """Close what is in the scope, verify it, and return how it stands.
 
         `since_ms`: what set it off, UTC. `flatten_id` of an earlier process makes it go on where
         that one died. `command_id`, `latch_id`: what it follows from. `before`: what somebody saw
         on the account a moment ago; where lists do not show it, FLAT is not said before history
-        accounts for its end. One of the whole account takes over what `make_way` interrupted.
-        Afterwards call `tend` or `keep` for as long as the latch is set. Raises ValueError for a
+        accounts for its end; `sound_s`: for how long they could read it without a break. One of
+        the whole account takes over what `make_way` interrupted. Afterwards call `tend` or `keep` for as long as the latch is set. Raises ValueError for a
         bad scope, StoppedFlatten.
         """
         scope = Scope.parse(scope) if isinstance(scope, str) else scope
@@ -119,6 +120,7 @@ class Flattener:
             run.before = {
                 one.key: item_of(one) for one in before if scope.holds(one.magic, one.symbol)
             }
+            run.sound_s = sound_s
             run.take_over(others)
             self._remember(run)
             run.begin(self._intents(cause) if flatten_id else ())

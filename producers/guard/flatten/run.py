@@ -58,6 +58,8 @@ class Run:
     before: dict[Key, Item] = field(default_factory=dict)
     """What its guard saw in the scope a moment ago: lists that do not show it are not believed
     until history accounts for its end."""
+    sound_s: float = 0.0
+    """For how long that guard could read the account, up to the beginning."""
     ours: dict[Key, Item] | None = None
     """What was there when it began, as it was then; None: not seen yet."""
     ended: FlattenEnded | None = None
@@ -66,6 +68,8 @@ class Run:
     """An earlier process brought it to its end: it is looked after."""
     _begun_s: float = 0.0
     _late_ms: float = 0.0
+    _sound_at_s: float = 0.0
+    """Since when the account can be read."""
     _progress_s: float = 0.0
     _blind_since_s: float | None = None
     _flat_s: float | None = None
@@ -82,6 +86,7 @@ class Run:
         it had ended."""
         now = self.clock()
         self._begun_s = self._progress_s = now
+        self._sound_at_s = now - self.sound_s
         self._late_ms = max(0.0, float(self.wall_ms() - self.cause.since_ms))
         self._missing = {key: one for key, one in (self.ours or {}).items() if one.volume_lots}
         for intent in intents:
@@ -162,7 +167,8 @@ class Run:
 
     def _sees_again(self, now: float) -> None:
         self._blind_since_s = None
-        self._progress_s, self._waits = now, 0
+        self._sound_at_s = self._progress_s = now
+        self._waits = 0
         self.tell.step("wait", outcome="clear", detail="the account can be read again")
 
     def _take_in(self, look: Look, now: float) -> None:
@@ -272,6 +278,12 @@ class Run:
     def _verified(self, look: Look, now: float, unexplained: list[Item]) -> None:
         if unexplained and self._flat_s is not None and now < self._flat_s + DEALS_S:
             return
+        if (
+            not self.ours
+            and not self.rounds.items
+            and (now < self._sound_at_s + self.options.empty_s)
+        ):
+            return  # nothing was ever seen here: its lists may not be filled yet
         others = any(i.others and not i.done for i in self.rounds.items.values())
         if unexplained:
             tickets = ", ".join(str(item.ticket) for item in unexplained[:5])

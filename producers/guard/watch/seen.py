@@ -25,6 +25,7 @@ class LatelySeen:
         self._shown: dict[Key, Held | Working] = {}
         self._gone: dict[Key, tuple[float, Held | Working]] = {}
         """When each was missed first, oldest first."""
+        self._sound_since: float | None = None
 
     def take(self, look: Look, now: float) -> None:
         """Remember a sound look."""
@@ -32,6 +33,8 @@ class LatelySeen:
         found += [one for one in map(working_of, look.orders or ()) if one.pending]
         shown = {one.key: one for one in found}
         with self._lock:
+            if self._sound_since is None:
+                self._sound_since = now
             self._gone |= {key: (now, one) for key, one in self._shown.items() if key not in shown}
             self._gone = {
                 key: (at, one)
@@ -39,6 +42,16 @@ class LatelySeen:
                 if now - at < SEEN_S and key not in shown
             }
             self._shown = shown
+
+    def lost(self) -> None:
+        """The account could not be read: the lists that follow may be filled anew."""
+        with self._lock:
+            self._sound_since = None
+
+    def sound_s(self, now: float) -> float:
+        """For how long every look was sound, up to now."""
+        with self._lock:
+            return 0.0 if self._sound_since is None else now - self._sound_since
 
     def all(self) -> tuple[Held | Working, ...]:
         """What is shown, and what was a moment ago."""

@@ -96,6 +96,10 @@ class Watch:
         """The host's clock at the newest sound look; 0 before."""
         return self._last.utc_ms
 
+    def sound_s(self) -> float:
+        """For how long the account could be read at every look. From any thread."""
+        return self.lately.sound_s(self._monotonic())
+
     @property
     def rules(self) -> Rules:
         return self.hard.rules
@@ -106,6 +110,8 @@ class Watch:
         look = self._look(now, closing=closing)
         if self._sound(look):
             self._keep(look)
+        else:
+            self.lately.lost()
         if not self._wrong_account:
             self._follow(look, judge=not closing, latched=latched)
         self._mind_blindness()

@@ -25,6 +25,8 @@ from producers.terminals.wire import (
 
 CONNECT_S = 2.0
 ANSWER_S = 10.0
+RESUME_ANSWER_S = 45.0
+"""A resume waits for the flatten that it stops (20 s), and for both copies of the latch."""
 
 
 class NoGuard(Exception):
@@ -61,7 +63,13 @@ class GuardLine:
 
     def tell(self, command: Command) -> Answer:
         """Raises NoGuard when there is no answer (what became of it is then unknown)."""
-        return Answer(*self._call("guard_tell", command.model_dump_json()))
+        usual_s = self._socket.gettimeout()
+        if command.verb == "resume":
+            self._socket.settimeout(RESUME_ANSWER_S)
+        try:
+            return Answer(*self._call("guard_tell", command.model_dump_json()))
+        finally:
+            self._socket.settimeout(usual_s)
 
     def hear(self, after_row: int, count_max: int = 500) -> list[HeardRow]:
         """Raises NoGuard."""

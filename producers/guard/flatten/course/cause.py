@@ -28,6 +28,9 @@ class FlattenOptions:
     sweeps: int = 3
     sweep_s: float = 1.0
     """Between two sweeps that verify."""
+    empty_s: float = 10.0
+    """An account that shows nothing and showed nothing before is called flat when it could be
+    read for so long: right after a start or a reconnect its lists may not be filled yet."""
     patience_s: float = 20.0
     """Without any progress for so long it ends as FLAT_EXCEPT; `tend` goes on trying."""
     blind_s: float = 60.0

@@ -100,8 +100,8 @@ class Flattener:
         that one died. `command_id`, `latch_id`: what it follows from. `before`: what somebody saw
         on the account a moment ago; where lists do not show it, FLAT is not said before history
         accounts for its end; `sound_s`: for how long they could read it without a break. One of
-        the whole account takes over what `make_way` interrupted. Afterwards call `tend` or `keep` for as long as the latch is set. Raises ValueError for a
-        bad scope, StoppedFlatten.
+        the whole account takes over what `make_way` interrupted. Afterwards call `tend` or `keep`
+        for as long as the latch is set. Raises ValueError for a bad scope, StoppedFlatten.
         """
         scope = Scope.parse(scope) if isinstance(scope, str) else scope
         with self._working:

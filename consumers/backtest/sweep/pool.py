@@ -46,8 +46,11 @@ def outcomes(
     setting: Setting, trials: Iterable[Trial], *, processes: int, stop: threading.Event
 ) -> Iterator[Outcome]:
     """Outcomes as they come, in no order. Raises SweepStopped soon after `stop` is set, and
-    SweepFailed where a process died."""
+    SweepFailed where a process died. One process is this one."""
     waiting = iter(trials)
+    if processes <= 1:
+        yield from _here(setting, waiting, stop)
+        return
     with _pool(setting, min(processes, PROCESSES_MAX)) as (submit, width):
         pending: set[Future[Outcome]] = set()
         while True:
@@ -60,6 +63,19 @@ def outcomes(
                 yield _outcome(one)
             if stop.is_set():
                 raise SweepStopped
+
+
+def _here(setting: Setting, trials: Iterator[Trial], stop: threading.Event) -> Iterator[Outcome]:
+    def asked() -> None:
+        if stop.is_set():
+            raise _Ended
+
+    shop = Workshop(setting, asked=asked)
+    for trial in trials:
+        outcome = shop.outcome(trial)
+        if stop.is_set():  # it may have been cut short
+            raise SweepStopped
+        yield outcome
 
 
 @contextmanager

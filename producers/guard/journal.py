@@ -8,20 +8,17 @@ may open the same file (a guard, and one that took over from it).
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from events.codec import AnyEvent, encode
 from events.latch import Latch, unreadable_latch
-from events.log import LogError
+from producers.spool.journal_file import JournalFile, JournalUnusable, put_facts
 
-BUSY_TIMEOUT_S = 5.0
 EVENTS_KEPT_MAX = 200_000
 """Events beyond so many are forgotten, oldest first, whether anybody heard them or not."""
 COMMANDS_KEPT_MAX = 20_000
@@ -31,7 +28,6 @@ IN_MEMORY = Path(":memory:")
 """A journal that dies with its process."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS commands (
     command_id TEXT PRIMARY KEY, verb TEXT NOT NULL, issued_by TEXT NOT NULL,
     at_ms INTEGER NOT NULL, accepted INTEGER NOT NULL, text TEXT NOT NULL
@@ -58,15 +54,6 @@ _INTENTS = (
     "SELECT id, flatten_id, at_ms, step, ticket, symbol, volume_lots, request, outcome, retcode, "
     "detail FROM intents WHERE flatten_id = ? ORDER BY id"
 )
-
-
-class JournalUnusable(LogError):
-    """The journal cannot be opened or written. The message names cause and cure."""
-
-    def __init__(self, text: str, *, damaged: bool = False) -> None:
-        """`damaged`: what the file holds is no database any more."""
-        super().__init__(text)
-        self.damaged = damaged
 
 
 class HeardRow(NamedTuple):
@@ -141,79 +128,24 @@ class IntentJournal(Protocol):
         ...
 
 
-class Journal:
+class Journal(JournalFile):
     """One account's journal. Threads may share it. Implements IntentJournal and LatchStore."""
+
+    SCHEMA = _SCHEMA
+    NAMED = "the guard's journal"
+    CURE = (
+        "check the folder's rights and free space (moving the file aside forgets a latch kept in "
+        "it)"
+    )
 
     def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
         """Raises JournalUnusable."""
-        self.path = path
-        self._wall = wall
-        self._lock = threading.RLock()
+        super().__init__(path, wall=wall)
         self._told = 0
-        self.told = threading.Condition()
-        """Notified when there is something new to hear."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-            self.id = self._identity()
-        except (OSError, sqlite3.Error, JournalUnusable) as error:
-            if hasattr(self, "_db"):
-                self._db.close()
-            damaged = _damaged(error) or _damaged(error.__cause__)
-            raise JournalUnusable(
-                damaged=damaged,
-                text=f"the guard's journal {path} cannot be opened: {error}; check the folder's "
-                "rights and free space (moving the file aside forgets a latch kept in it)",
-            ) from error
-
-    def _identity(self) -> str:
-        with self._transaction() as db:
-            fresh = json.dumps(secrets.token_hex(4))
-            db.execute("INSERT OR IGNORE INTO facts VALUES ('journal_id', ?)", (fresh,))
-            found = db.execute("SELECT value FROM facts WHERE name = 'journal_id'").fetchone()
-        return str(json.loads(found[0]))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Raises JournalUnusable."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise JournalUnusable(
-                    f"the guard's journal {self.path}: {error}; check the disk and its free space",
-                    damaged=_damaged(error),
-                ) from error
-
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Raises JournalUnusable."""
-        with self._lock:
-            try:
-                return self._db.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
-                text = f"the guard's journal {self.path}: {error}"
-                raise JournalUnusable(text, damaged=_damaged(error)) from error
-
-    def fact(self, name: str) -> Any:
-        found = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return json.loads(found[0][0]) if found else None
 
     def set_facts(self, facts: Mapping[str, Any], *, events: Sequence[AnyEvent] = ()) -> None:
         with self._transaction() as db:
-            for name, value in facts.items():
-                _put_fact(db, name, value)
+            put_facts(db, facts)
             self._tell(db, events)
         self._heard_now(events)
 
@@ -233,7 +165,7 @@ class Journal:
             found = self.read(login)
             if found is not None and found.latch_id != latch_id:
                 return False
-            _put_fact(db, f"latch:{login}", None)
+            put_facts(db, {f"latch:{login}": None})
             self._tell(db, events)
         self._heard_now(events)
         return True
@@ -322,10 +254,6 @@ class Journal:
         """The row of the newest event, 0 when there is none."""
         return int(self._rows("SELECT coalesce(max(row), 0) FROM events")[0][0])
 
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
     def _tell(self, db: sqlite3.Connection, events: Sequence[AnyEvent]) -> int:
         row = 0
         for event in events:
@@ -343,9 +271,6 @@ class Journal:
         if events:
             with self.told:
                 self.told.notify_all()
-
-    def _now_ms(self) -> int:
-        return int(self._wall() * 1000)
 
 
 def open_journal(path: Path) -> tuple[Journal, str]:
@@ -380,18 +305,6 @@ def _move_aside(path: Path) -> Path:
         if beside.exists():
             beside.replace(aside.with_name(aside.name + ending))
     return aside
-
-
-def _damaged(error: BaseException | None) -> bool:
-    """Malformed, or no database at all; full disks and locks are OperationalErrors."""
-    return type(error) is sqlite3.DatabaseError
-
-
-def _put_fact(db: sqlite3.Connection, name: str, value: Any) -> None:
-    if value is None:
-        db.execute("DELETE FROM facts WHERE name = ?", (name,))
-    else:
-        db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
 
 def _intent(row: Sequence[Any]) -> Intent:

@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Callable
 from threading import Event as Signal
-from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 from events.codec import BadEvent, UnknownEvent, decode, decode_data
 from events.executing import ExecutionSet, OrderIntent
+from events.following import LogThread
 from events.log import (
     ACCOUNT_PARTITION,
     BEGIN,
@@ -40,7 +40,6 @@ INHERIT_MAX = 500
 """Entries of a log that a new journal looks back on."""
 LOOK_S = 5.0
 """How often the log is asked whether it is still the one that was read."""
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0)
 PLACE_FACT = "place:"
 
 
@@ -91,18 +90,20 @@ class IntentFollower:
         login: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._taker, self._open_log = taker, open_log
+        self._taker = taker
         self._namespace, self._login, self._monotonic = namespace, login, monotonic
         self.intents = Slot(namespace, EXECUTE, ACCOUNT_PARTITION).stream(Lane.HIGH)
         self.operators = Slot(namespace, OPERATOR, ACCOUNT_PARTITION).stream(Lane.CRITICAL)
         self._place, self._checksum = BEGIN, 0
         self._read_again = Signal()
-        self._stopping = Signal()
-        self._thread = Thread(target=self._run, name="orders-log", daemon=True)
+        self._log = LogThread(
+            "orders-log", open_log, self._follow, who="the sender of orders reads no intents",
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Follow in the background."""
-        self._thread.start()
+        self._log.start()
 
     def read_again(self) -> None:
         """What was taken could not be written down: begin again at the journal's place."""
@@ -110,31 +111,7 @@ class IntentFollower:
 
     def stop(self) -> None:
         """Returns when the connection is closed."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                log = self._open_log()
-            except LogError as error:
-                if failures == 0:
-                    logger.warning("no intents are read: %s", error)
-                self._stopping.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
-                failures += 1
-                continue
-            failures = 0
-            try:
-                self._follow(log)
-            except LogError as error:
-                logger.warning("the sender lost the log: %s", error)
-            except Exception:
-                logger.exception("following intents failed")
-            finally:
-                log.close()
-            self._stopping.wait(BACK_OFF_S[0])
+        self._log.stop()
 
     def _follow(self, log: Log) -> None:
         """Raises LogError when the log goes away."""
@@ -145,7 +122,7 @@ class IntentFollower:
         self._begin(log)
         self._taker.began()
         looked_s = self._monotonic()
-        while not self._stopping.is_set() and not self._read_again.is_set():
+        while not self._log.stopping.is_set() and not self._read_again.is_set():
             found = log.read(
                 {self.intents: self._place, self.operators: seen},
                 count_max=READ_MAX, block_ms=BLOCK_MS,

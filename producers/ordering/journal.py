@@ -8,20 +8,16 @@ intent whose row says `sending` may have reached the broker; only the account ca
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from events.codec import encode
 from events.executing import OrderAnswer, OrderIntent
-from events.log import LogError
+from producers.spool.journal_file import JournalFile, JournalUnusable, put_facts
 
-BUSY_TIMEOUT_S = 5.0
 INTENTS_KEPT_MAX = 200_000
 """Settled ones beyond so many are forgotten, oldest first; the place in the log stays."""
 PRUNE_EVERY = 1_000
@@ -30,7 +26,6 @@ ANSWERS_KEPT_MAX = 1_000
 SENDING = "sending"
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intents (
     intent_id TEXT PRIMARY KEY, place TEXT NOT NULL, intent BLOB NOT NULL, state TEXT NOT NULL,
     request TEXT NOT NULL, attempts INTEGER NOT NULL, before_lots REAL, sent_ms INTEGER NOT NULL,
@@ -67,7 +62,7 @@ _OPEN = (
 _ANSWER = "INSERT INTO answers (lane, type, key, data, cause) VALUES (?, ?, ?, ?, ?)"
 
 
-class OrderJournalUnusable(LogError):
+class OrderJournalUnusable(JournalUnusable):
     """The journal cannot be opened or written: nothing may be sent. Names cause and cure."""
 
 
@@ -100,68 +95,20 @@ class AnswerRow(NamedTuple):
     cause: str
 
 
-class OrderJournal:
+class OrderJournal(JournalFile):
     """One account's journal. Threads may share it. Everything is durable when a call returns."""
+
+    SCHEMA = _SCHEMA
+    NAMED = "the journal of orders"
+    CURE = "check the folder's rights and free space. Nothing is sent without it"
+    UNUSABLE = OrderJournalUnusable
 
     def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
         """Raises OrderJournalUnusable."""
-        self.path = path
-        self._wall = wall
-        self._lock = threading.RLock()
+        super().__init__(path, wall=wall)
         self._settled = 0
-        self.told = threading.Condition()
-        """Notified when there is a new answer to hear."""
         self.told_count = 0
         """Grows with every answer."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-            self.id = self._identity()
-        except (OSError, sqlite3.Error, OrderJournalUnusable) as error:
-            if hasattr(self, "_db"):
-                self._db.close()
-            raise OrderJournalUnusable(
-                f"the journal of orders {path} cannot be opened: {error}; check the folder's "
-                "rights and free space. Nothing is sent without it"
-            ) from error
-
-    def _identity(self) -> str:
-        with self._transaction() as db:
-            fresh = json.dumps(secrets.token_hex(4))
-            db.execute("INSERT OR IGNORE INTO facts VALUES ('journal_id', ?)", (fresh,))
-            found = db.execute("SELECT value FROM facts WHERE name = 'journal_id'").fetchone()
-        return str(json.loads(found[0]))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Raises OrderJournalUnusable; then nothing of it was written."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise OrderJournalUnusable(
-                    f"the journal of orders {self.path}: {error}; check the disk and its free space"
-                ) from error
-
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Raises OrderJournalUnusable."""
-        with self._lock:
-            try:
-                return self._db.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
-                raise OrderJournalUnusable(f"the journal of orders {self.path}: {error}") from error
 
     def state_of(self, intent_id: int) -> str | None:
         """How far an intent came; None: it was never taken."""
@@ -181,7 +128,7 @@ class OrderJournal:
     ) -> None:
         """Write an intent down right before it is handed to the terminal, the first time or
         again, with the facts (places) and the answer that belong to it."""
-        wall_ms, intent_id = self._wall_ms(), str(intent.intent_id)
+        wall_ms, intent_id = self._now_ms(), str(intent.intent_id)
         text = json.dumps(dict(request))
         with self._transaction() as db:
             self._take(db, intent, place, wall_ms)
@@ -190,15 +137,15 @@ class OrderJournal:
                 "INSERT INTO attempts (intent_id, request, at_ms) VALUES (?, ?, ?)",
                 (intent_id, text, wall_ms),
             )
-            _put_facts(db, facts)
+            put_facts(db, facts)
             _tell(db, answer, place)
         self._heard_now()
 
     def inherit(self, intent: OrderIntent, place: str, facts: Mapping[str, Any]) -> None:
         """Take an intent over that somebody else may have sent: it is reconciled, never sent."""
         with self._transaction() as db:
-            self._take(db, intent, place, self._wall_ms())
-            _put_facts(db, facts)
+            self._take(db, intent, place, self._now_ms())
+            put_facts(db, facts)
 
     def _take(self, db: sqlite3.Connection, intent: OrderIntent, place: str, now_ms: int) -> None:
         known = db.execute(
@@ -223,13 +170,13 @@ class OrderJournal:
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """What became of an intent for good, and the answer that says so."""
-        now_ms = self._wall_ms()
+        now_ms = self._now_ms()
         row = (answer.state, answer.retcode, answer.detail, str(answer.order), now_ms,
                str(intent.intent_id))  # fmt: skip
         with self._transaction() as db:
             self._take(db, intent, place, now_ms)
             db.execute(_SETTLE, row)
-            _put_facts(db, facts or {})
+            put_facts(db, facts or {})
             _tell(db, answer, place)
             self._settled += 1
             if self._settled % PRUNE_EVERY == 0:
@@ -262,15 +209,10 @@ class OrderJournal:
         rows = self._rows("SELECT at_ms FROM attempts WHERE at_ms > ? ORDER BY row", (at_ms,))
         return [int(row[0]) for row in rows]
 
-    def fact(self, name: str) -> Any:
-        """A JSON value by name; None when it was never set."""
-        found = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return json.loads(found[0][0]) if found else None
-
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Write JSON values."""
         with self._transaction() as db:
-            _put_facts(db, facts)
+            put_facts(db, facts)
 
     def hear(self, after_row: int, count_max: int = HEAR_ROWS_MAX) -> list[AnswerRow]:
         """Answers behind `after_row`, oldest first."""
@@ -287,23 +229,10 @@ class OrderJournal:
         with self._transaction() as db:
             db.execute("DELETE FROM answers WHERE row <= ?", (row - ANSWERS_KEPT_MAX,))
 
-    def close(self) -> None:
-        """Close the file; what it holds waits for the next start."""
-        with self._lock:
-            self._db.close()
-
     def _heard_now(self) -> None:
         with self.told:
             self.told_count += 1
             self.told.notify_all()
-
-    def _wall_ms(self) -> int:
-        return int(self._wall() * 1000)
-
-
-def _put_facts(db: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
-    for name, value in facts.items():
-        db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
 
 def _tell(db: sqlite3.Connection, answer: OrderAnswer, place: str) -> None:

@@ -39,6 +39,7 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin_mode", [HEDGING, NETTING], ids=["hedging", "netting"])
 def test_after_a_loss_of_log_and_memory_positions_are_known_again(
     tmp_path: Path, margin_mode: int

@@ -17,7 +17,7 @@ from tests.servers import wait_until
 def test_a_guard_says_once_that_a_namespace_holds_the_past(
     origin: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(following, "BACK_OFF_S", (0.001,))
+    monkeypatch.setattr("events.following.BACK_OFF_S", (0.001,))
     log, opened = MemoryLog(), 0
     log.open_namespace("past", 1, origin)  # type: ignore[arg-type] # one of them
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Event as Signal
 from threading import Thread
 from typing import Protocol
 
 from events.codec import BadEvent, UnknownEvent, decode
 from events.decisions import Command, ReferenceSet
+from events.following import LogThread
 from events.latch import LatchStore
 from events.log import (
     ACCOUNT_PARTITION,
@@ -29,7 +29,7 @@ from events.log import (
     Stream,
 )
 from events.operations import HandlerFailed, OperatorAnswered
-from events.origin import NotLive, refuse_unless_live
+from events.origin import refuse_unless_live
 from producers.guard.commands import Via
 from producers.guard.guard import Guard
 from producers.guard.watch.blocks import Block
@@ -40,7 +40,6 @@ RISK = "risk"
 """The group whose commands are obeyed."""
 BLOCK_MS = 500
 SYNC_S = 1.0
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0)
 LOOK_BACK_MS = 60_000
 """A guard that never read a lane obeys what was posted to it this short ago."""
 LOOK_BACK_MAX = 100
@@ -129,7 +128,7 @@ class LogFollower:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._followed, self._open_log, self._namespace = followed, open_log, namespace
+        self._followed, self._namespace = followed, namespace
         self._wall, self._monotonic = wall, monotonic
         self._vias: dict[Stream, Via] = {
             Slot(namespace, OPERATOR, ACCOUNT_PARTITION).stream(Lane.CRITICAL): "operator",
@@ -137,55 +136,28 @@ class LogFollower:
         }
         self._places: dict[Stream, EntryId] = {}
         self._synced_at = -SYNC_S
-        self._stopping = Signal()
         self._resuming: Thread | None = None
-        self._thread = Thread(target=self._run, name="guard-log", daemon=True)
+        self._log = LogThread(
+            "guard-log", open_log, self._follow, who="the guard goes on without the log",
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Follow in the background."""
-        self._thread.start()
+        self._log.start()
 
     def stop(self) -> None:
         """Returns when the connection is closed."""
-        self._stopping.set()
-        for thread in (self._thread, self._resuming):
-            if thread is not None and thread.is_alive():
-                thread.join()
-
-    def _run(self) -> None:
-        failures = refusals = 0
-        while not self._stopping.is_set():
-            try:
-                log = self._open_log()
-            except LogError as error:
-                if failures == 0:
-                    logger.warning("the guard goes on without the log: %s", error)
-                self._stopping.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
-                failures += 1
-                continue
-            failures = 0
-            try:
-                refuse_unless_live(log, self._namespace, who="a guard")
-                refusals = 0
-                self._follow(log)
-            except NotLive as error:
-                if refusals == 0:
-                    logger.warning("the guard goes on without the log: %s", error)
-                self._stopping.wait(BACK_OFF_S[min(refusals, len(BACK_OFF_S) - 1)])
-                refusals += 1
-            except LogError as error:
-                logger.warning("the guard lost the log: %s", error)
-            except Exception:
-                logger.exception("following the log failed")
-            finally:
-                log.close()
-            self._stopping.wait(BACK_OFF_S[0])
+        self._log.stop()
+        if self._resuming is not None and self._resuming.is_alive():
+            self._resuming.join()
 
     def _follow(self, log: Log) -> None:
-        """Raises LogError when the log goes away."""
+        """Raises LogError when the log goes away, or is none that leads to orders."""
+        refuse_unless_live(log, self._namespace, who="a guard")
         latches = log.latches(self._namespace)
         self._places = {stream: self._place(log, stream) for stream in self._vias}
-        while not self._stopping.is_set():
+        while not self._log.stopping.is_set():
             urgent = self._followed.sync_is_urgent()
             if urgent or self._monotonic() - self._synced_at >= SYNC_S:
                 self._synced_at = self._monotonic()

@@ -53,6 +53,7 @@ class ExecuteHandler(Handler):
     def setup(self) -> None:
         """Nothing is known yet of what lies in the state."""
         self._known: dict[int, Known] = {}
+        self._memories: dict[int, Memory] = {}
         self._tickets: dict[int, KnownTickets] = {}
         self._takers: dict[type, Callable[[Memory, Any], list[Target]]] = {
             Account: self._account,
@@ -78,7 +79,7 @@ class ExecuteHandler(Handler):
             return
         if isinstance(event, Account):
             self.state["login"] = login
-        memory = Memory(self.state, login, self._known.setdefault(login, Known()))
+        memory = self._memory(login)
         memory.pass_time(event.event_time_ms)
         touched: list[Target] = []
         if isinstance(event, TradeSignal):
@@ -93,6 +94,13 @@ class ExecuteHandler(Handler):
         touched += self._by_time(memory)
         if touched or memory.active:
             yield from self._stepped(memory, touched)
+
+    def _memory(self, login: int) -> Memory:
+        memory = self._memories.get(login)
+        if memory is None or not memory.is_of(self.state):
+            known = self._known.setdefault(login, Known())
+            memory = self._memories[login] = Memory(self.state, login, known)
+        return memory
 
     def _stepped(self, memory: Memory, touched: list[Target]) -> Iterator[AnyEvent]:
         """Every target that was touched or has something to wait for takes a step."""

@@ -124,16 +124,22 @@ class Known:
 
 
 class Memory:
-    """One account in the state of a task, while one event is handled. Keys begin with its login.
+    """One account in the state of a task, until that is read anew (`is_of`). Keys begin with its
+    login.
 
     What is looked at often is looked up once: such values are changed in place.
     """
 
     def __init__(self, state: State, login: int, known: Known) -> None:
         self._state, self._known, self.login = state, known, login
+        self._generation = state.generation
         self._prefix = f"{login}:"
         self.now_ms: int = self._get("now", 0)
         """The newest time that any event told (UTC)."""
+
+    def is_of(self, state: State) -> bool:
+        """Whether what was looked up is still what lies in the state."""
+        return self._state is state and self._generation == state.generation
 
     def _get(self, name: str, default: Any = None) -> Any:
         return self._state.get(self._prefix + name, default)

@@ -26,6 +26,8 @@ class State(MutableMapping[str, Any]):
         self._stored = dict(stored or {})
         self._touched: dict[str, Any] = {}
         self._gone: set[str] = set()
+        self.generation = 0
+        """Another number whenever values are read anew: what was kept of them is out of date."""
 
     @property
     def stored(self) -> Mapping[str, bytes]:
@@ -92,6 +94,7 @@ class State(MutableMapping[str, Any]):
 
     def discard(self) -> None:
         """Back to what is durable."""
+        self.generation += 1
         self._touched.clear()
         self._gone.clear()
 

@@ -28,13 +28,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The positions of one symbol and side, one by one: arrays of equal length."""
+    """The positions of one symbol and side, one by one: lists of equal length."""
 
     symbol: str
     side: int
     identifiers: list[int]
-    volumes_lots: FloatArray
-    prices_open: FloatArray
+    volumes_lots: list[float]
+    prices_open: list[float]
 
     @classmethod
     def of(cls, symbol: str, side: int, positions: list[OpenPosition]) -> Group:
@@ -42,9 +42,13 @@ class Group:
             symbol,
             side,
             [position.identifier for position in positions],
-            np.array([position.volume_lots for position in positions]),
-            np.array([position.price_open for position in positions]),
+            [position.volume_lots for position in positions],
+            [position.price_open for position in positions],
         )
+
+    def arrays(self) -> tuple[FloatArray, FloatArray]:
+        """Volumes and opening prices."""
+        return np.array(self.volumes_lots), np.array(self.prices_open)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from events.accounting import (
     floating_figures,
     symbol_margin,
 )
-from events.broker.holdings import Holdings
+from events.broker.holdings import Group, Holdings
 from events.broker.terms import AccountTerms, Quotes, SymbolTerms
+
+FEW = 16
+"""So many positions are valued one by one: that is faster than arrays of them."""
 
 Series = tuple[Any, Any]
 """Bids and asks at several moments: arrays, or floats that hold for all of them."""
@@ -47,6 +50,7 @@ class Valuer:
         self._contracts = contracts
         self._held: tuple[int, Holdings] = (-1, Holdings((), 0.0))
         self._marked: tuple[int, Any, dict[int, tuple[float, float]]] = (-1, None, {})
+        self._margined: tuple[Holdings | None, Any] = (None, 0.0)
         self._pairs = pairs
 
     def contract(self, symbol: str) -> Contract:
@@ -121,19 +125,38 @@ class Valuer:
             return marks
         marks, digits = {}, self._account.currency_digits
         for group in self.holdings(ledger).groups:
-            contract, closing = (
-                self._contracts[group.symbol],
-                self.closing_price(group.symbol, group.side, utc_ms),
-            )
-            price = group.prices_open if closing is None else closing
-            amounts = contract.profit(group.side, group.volumes_lots, group.prices_open, price)
+            contract = self._contracts[group.symbol]
+            closing = self.closing_price(group.symbol, group.side, utc_ms)
             rate = self.rate(contract.currency_profit, group.side, utc_ms)
-            profits = np.broadcast_to(amounts * rate, group.volumes_lots.shape).tolist()
-            prices = np.broadcast_to(price, group.volumes_lots.shape).tolist()
-            for identifier, now, profit in zip(group.identifiers, prices, profits, strict=True):
+            mark = self._mark_each if len(group.identifiers) <= FEW else self._mark_together
+            for identifier, now, profit in mark(group, contract, closing, rate):
                 marks[identifier] = (now, round(profit, digits) + 0.0)
         self._marked = ledger.revision, moment, marks
         return marks
+
+    @staticmethod
+    def _mark_each(
+        group: Group, contract: Contract, closing: float | None, rate: float
+    ) -> Iterator[tuple[int, float, float]]:
+        """(identifier, price now, profit) of a few positions."""
+        side = group.side
+        for identifier, lots, opened in zip(
+            group.identifiers, group.volumes_lots, group.prices_open, strict=True
+        ):
+            now = opened if closing is None else closing
+            yield identifier, now, contract.profit(side, lots, opened, now) * rate
+
+    @staticmethod
+    def _mark_together(
+        group: Group, contract: Contract, closing: float | None, rate: float
+    ) -> Iterator[tuple[int, float, float]]:
+        """The same of many, as arrays."""
+        lots, opened = group.arrays()
+        price = opened if closing is None else closing
+        amounts = contract.profit(group.side, lots, opened, price)
+        profits = np.broadcast_to(amounts * rate, lots.shape).tolist()
+        prices = np.broadcast_to(price, lots.shape).tolist()
+        return zip(group.identifiers, prices, profits, strict=True)
 
     def figures(self, ledger: Ledger, utc_ms: int) -> AccountFigures:
         """Balance to margin level at a moment."""
@@ -181,6 +204,8 @@ class Valuer:
     ) -> int | None:
         """The first of `count` moments at which the stop-out level is reached."""
         below = self.equity(ledger, quote) <= self.stop_out_equity(ledger, quote)
+        if isinstance(below, bool):
+            return 0 if below and count else None
         hits = np.flatnonzero(np.broadcast_to(below, (count,)))
         return int(hits[0]) if len(hits) else None
 
@@ -199,6 +224,16 @@ class Valuer:
         return self._held[1]
 
     def _margin_of(self, held: Holdings, mode: MarginMode, rates: Rates) -> Any:
+        """Margin of what is held; remembered where no price changes it."""
+        if self._margined[0] is held:
+            return self._margined[1]
+        total = self._margin_now(held, mode, rates)
+        currency = self._account.currency
+        if all(self._contracts[one.symbol].currency_margin in ("", currency) for one in held.sides):
+            self._margined = held, total
+        return total
+
+    def _margin_now(self, held: Holdings, mode: MarginMode, rates: Rates) -> Any:
         total: Any = 0.0
         currency, leverage = self._account.currency, self._account.leverage
         for symbol, sides in held.by_symbol().items():

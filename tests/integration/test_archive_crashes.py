@@ -28,7 +28,7 @@ from tests.made_up_past import BEGIN, HOUR_MS, MadeUp
 ROOT = Path(__file__).parents[2]
 STEP_S_MAX = 0.03
 """Some of a step happens before the kill: it lands anywhere in it."""
-KILLS = [(1, 1), pytest.param(2, 15, marks=pytest.mark.slow)]
+KILLS = [(1, 1), pytest.param(2, 8, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 pytestmark = pytest.mark.parametrize(("seed", "kills"), KILLS)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consumers.backtest.sources.recorded import RecordedSource
+from consumers.backtest.sources.source import Portion, Span
 from consumers.replay.into import ReplayInto
 from events.archive import exporting
 from events.archive.exporting import Exporter
@@ -195,14 +197,29 @@ def test_an_export_reads_on_from_segments(
     assert by_stream(EntrySource(whole).entries(WANTED)) == places.original
 
 
+def seen_by_a_backtest(source: EntrySource) -> list[bytes]:
+    """Every portion of ticks, in order."""
+    symbols = ("EURUSD", "GBPUSD", "BTCUSD")
+    recorded = RecordedSource(source, "demo", symbols, Span())
+    batches = [
+        one for found in recorded.portions() if isinstance(found, Portion) for one in found.batches
+    ]
+    assert len(batches) > BATCHES
+    assert recorded.warnings == []
+    return [one.to_bytes() for one in batches]
+
+
 def test_entries_may_leave_the_log_for_good_once_they_are_exported(places: Places) -> None:
-    """Then a replay of the whole span is what it was, and an import has the same ids and bytes."""
+    """Then a backtest and a replay of the whole span see what they saw, and an import has the same
+    ids and bytes."""
+    before = seen_by_a_backtest(EntrySource(places.log))
     ReplayInto(EntrySource(places.log), places.log, WANTED, into="before", holder="test").run()
     Exporter(places.log, places.folder, "demo").run()
     places.trim(2)
     assert not any(places.log.info(stream).length for stream in places.original)
     source = EntrySource(places.log, places.folder)
     assert by_stream(source.entries(WANTED)) == places.original
+    assert seen_by_a_backtest(source) == before
     ReplayInto(source, places.log, WANTED, into="after", holder="test").run()
     for number in range(PARTITIONS):
         for lane in Lane:

@@ -74,7 +74,6 @@ class Engine:
         self._looked_ms: int | None = None
         self._timer_ms: int | None = None
         self._last_run: TickRun | None = None
-        self._begun = False
 
     def pass_over(self, portions: Iterable[Portion | ClockTick], begin: Sequence[AnyEvent]) -> None:
         """Walk over everything. `begin` is told to the handlers with the first tick.
@@ -89,18 +88,20 @@ class Engine:
             run = TickRun.merged(batches) if portion.by_time else TickRun.joined(batches)
             if not len(run):
                 continue
-            self._last_run = run
+            before, self._last_run = self._last_run, run
             self._observe(run)
-            if not self._begun:
-                self._begin(run, begin)
+            if before is None:
+                self._begin(run, [*begin, *portion.events])
+            elif portion.events:
+                self._trading.move(before, len(before) - 1)
+                self._trading.take(portion.events)
             self._walk(run)
             self._told(self.ticks, self.last_ms)
         self.close()
 
     def _begin(self, run: TickRun, events: Sequence[AnyEvent]) -> None:
-        self._begun = True
         self._trading.move(run, 0)
-        self._trading.take([*self._broker.look(run, 0), *events])
+        self._trading.take([*events, *self._broker.look(run, 0)])
         self._looked_ms = int(run.time_ms[0])
         if self._pace.timer_ms is not None:
             step = self._pace.timer_ms

@@ -52,8 +52,8 @@ class Plan:
     """Of its making."""
     assumptions: tuple[str, ...] = ()
     """Of its source."""
-    executes: bool = True
-    """Whether signals are acted on; else they are only given."""
+    execution: ExecutionSet | None = None
+    """What an operator switched on; None: everything is acted on."""
     instances: Instances | None = None
     """The strategy's objects, where they do not begin with nothing behind them."""
     latency_of: Callable[[OrderIntent], int] | None = None
@@ -126,11 +126,11 @@ class _Run:
         """What handlers must know before the first tick; times are set by the engine's start."""
         login = self._plan.account.login
         found: list[AnyEvent] = [
-            ExecutionSet(
-                event_time_ms=0, login=login, mode="paper" if self._plan.executes else "off",
-                set_by=SET_BY, set_id=SET_BY,
+            self._plan.execution
+            or ExecutionSet(
+                event_time_ms=0, login=login, mode="paper", set_by=SET_BY, set_id=SET_BY
             )
-        ]  # fmt: skip
+        ]
         rules = self._plan.rules
         if rules is not None:
             found.insert(

@@ -15,8 +15,19 @@ from consumers.runtime.state import State
 from consumers.strategies.running.handler import SINCE
 from events.codec import decode
 from events.decisions import TradeSignal
-from events.executing import OrderIntent, TargetState
-from events.log import ACCOUNT_PARTITION, BEGIN, SOURCE, Entry, EntryId, Lane, Log, LogError, Slot
+from events.executing import ExecutionSet, OrderIntent, TargetState
+from events.log import (
+    ACCOUNT_PARTITION,
+    BEGIN,
+    OPERATOR,
+    SOURCE,
+    Entry,
+    EntryId,
+    Lane,
+    Log,
+    LogError,
+    Slot,
+)
 from events.magic import owner_of, parts_of
 from events.operations import HandlerUpgraded
 from events.tasks import TaskRecord
@@ -80,6 +91,8 @@ class Live:
     """Place of a signal -> how its target stood at last."""
     account: Account | None = None
     """As it was when the strategy began."""
+    switches: tuple[tuple[EntryId, ExecutionSet], ...] = ()
+    """What operators said about acting on signals, oldest first."""
     notes: list[str] = field(default_factory=list)
     """What of it is not kept, a line each."""
 
@@ -116,7 +129,9 @@ def live_of(log: Log, namespace: str, group: Group) -> Live:
         key=lambda one: one.event.event_time_ms,
     )
     found = Live(log, namespace, group, tasks, tuple(signals), notes=notes)
-    found.account = _account_at(log, namespace, tasks)
+    begun = _begun(tasks)
+    found.account = _account_at(log, namespace, begun)
+    found.switches = tuple(_switches(log, namespace, found.account))
     if signals:
         _read_trading(found, [one.event for one in signals])
     return found
@@ -169,18 +184,33 @@ def _upgrades(log: Log, slot: Slot, until: EntryId) -> Iterator[tuple[int, str]]
             yield entry.id.seq, event.version_before
 
 
-def _account_at(log: Log, namespace: str, tasks: Sequence[LiveTask]) -> Account | None:
-    """The first look at the account behind the beginning of the tasks."""
-    stream = Slot(namespace, SOURCE, ACCOUNT_PARTITION).stream(Lane.HIGH)
-    begun = min(
+def _begun(tasks: Sequence[LiveTask]) -> EntryId:
+    """The first entry of the terminal that any of the tasks read lies behind this one."""
+    return min(
         (
             offset.last
             for task in tasks
-            for input_, offset in task.start.record.offsets.items()
-            if input_.slot.writer == SOURCE and offset.last.ms
+            for stream, offset in task.start.record.offsets.items()
+            if stream.slot.writer == SOURCE and offset.last.ms
         ),
-        default=EntryId(0, 0),
+        default=BEGIN,
     )
+
+
+def _switches(
+    log: Log, namespace: str, account: Account | None
+) -> Iterator[tuple[EntryId, ExecutionSet]]:
+    stream = Slot(namespace, OPERATOR, ACCOUNT_PARTITION).stream(Lane.CRITICAL)
+    for entry in Feed(log, stream, BEGIN).up_to(log.info(stream).last_id):
+        event = _decoded(entry, ExecutionSet.TYPE)
+        if isinstance(event, ExecutionSet) and account is not None \
+                and event.login == account.login:  # fmt: skip
+            yield entry.id, event
+
+
+def _account_at(log: Log, namespace: str, begun: EntryId) -> Account | None:
+    """The first look at the account behind the beginning of the tasks."""
+    stream = Slot(namespace, SOURCE, ACCOUNT_PARTITION).stream(Lane.HIGH)
     for entry in log.between(stream, EntryId(begun.ms, 0), count_max=ACCOUNT_LOOK):
         event = _decoded(entry, Account.TYPE)
         if isinstance(event, Account):

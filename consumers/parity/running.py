@@ -24,9 +24,11 @@ from consumers.strategies.running.handler import StrategyHandler
 from consumers.strategies.running.instances import Casting, Instances
 from events.archive.source import EntrySource
 from events.decisions import TradeSignal
+from events.executing import ExecutionSet
 from events.log import Log
 from events.trading import Deal
 
+MODEL = "parity"
 LATE_MS = 60_000
 """A signal so soon behind ticks that came late may follow from them."""
 Told = Callable[[int, int], None]
@@ -112,10 +114,16 @@ class _Backtest:
         options = self.spec.options(BrokerOptions(latency_ms=self._request.latency or Amount()))
         plan = Plan(
             self.casting, self._request.code, source, self.account, self.spec.instruments, options,
-            executes=self.live.executed, instances=instances,
+            execution=self._off(), instances=instances,
             latency_of=self.latency if self._request.latency is None else None,
         )  # fmt: skip
         return run_backtest(plan, told=told)
+
+    def _off(self) -> ExecutionSet:
+        """Until the stream tells of an operator who switched it on."""
+        return ExecutionSet(
+            event_time_ms=0, login=self.account.login, mode="off", set_by=MODEL, set_id=MODEL
+        )
 
     @property
     def casting(self) -> Casting:

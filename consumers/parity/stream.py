@@ -7,6 +7,7 @@ do not. Tasks beside each other share nothing, so theirs are merged by id.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from consumers.backtest.sources.merging import PORTION_TICKS_MAX
@@ -16,6 +17,7 @@ from consumers.parity.live import Live, LiveTask
 from consumers.runtime.rederive.feed import Feeds
 from consumers.strategies.running.tick_run import TickRun
 from events.codec import TICKS, AnyEvent, decode
+from events.executing import ExecutionSet
 from events.log import SOURCE, Entry, EntryId, Stream, partition_of
 from events.operations import ClockTick
 from events.ticks import Mark, TickBatch
@@ -47,6 +49,9 @@ class HandledSource:
         self.late_ms: list[tuple[int, int]] = []
         """(oldest, newest) of each batch that came late, or was pulled after a gap."""
         self.ticks = 0
+        self._events: list[AnyEvent] = []
+        self._switches = deque(live.switches)
+        self._muted: bool | None = None
         self.mute: Callable[[bool], None] = lambda _: None
         """Called ahead of ticks that only warm the strategy up, and of those that do not."""
 
@@ -65,34 +70,55 @@ class HandledSource:
 
     def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
         """See `Source.portions`. Raises ReplayImpossible, NoTicks."""
-        wanted = frozenset(self._symbols)
         clocks = self._clocks() if clock else frozenset()
         held: list[TickBatch] = []
-        count, muted = 0, None
+        count = 0
         for entry, warms in self._entries():
-            kind = entry.type.rpartition(".")[0]
-            tells = kind == ClockTick.TYPE and entry.stream.slot.partition in clocks
+            second = self._second(entry) if clocks else None
+            tells = second is not None and entry.stream.slot.partition in clocks
             full = count >= PORTION_TICKS_MAX or len(held) >= BATCHES_MAX
-            if held and (full or tells or warms is not muted):
+            if held and (full or tells or self._turns(entry, warms)):
                 yield self._portion(held)
                 held, count = [], 0
-            if warms is not muted:
-                muted = warms
-                self.mute(warms)
-            if kind == TICKS and entry.key in wanted:
-                batch = decode(entry)
-                cut = self._span.cut(batch) if isinstance(batch, TickBatch) else None
-                if cut is not None:
-                    held.append(cut)
-                    count += len(cut)
-            elif tells:
-                event = decode(entry)
-                if isinstance(event, ClockTick) and self._takes(event):
-                    yield event
+            self._turn(entry, warms)
+            batch = self._ticks(entry)
+            if batch is not None:
+                held.append(batch)
+                count += len(batch)
+            elif tells and second is not None:
+                yield second
         if held:
             yield self._portion(held)
         if not self.ticks:
             raise NoTicks(f"no tick of {', '.join(self._symbols)} in the {self.name}")
+
+    def _turns(self, entry: Entry, warms: bool) -> bool:
+        """Whether something changes in front of an entry that is no tick."""
+        return warms is not self._muted or (
+            bool(self._switches) and self._switches[0][0].ms <= entry.id.ms
+        )
+
+    def _turn(self, entry: Entry, warms: bool) -> None:
+        while self._switches and self._switches[0][0].ms <= entry.id.ms:
+            self._events.append(on_paper(self._switches.popleft()[1]))
+        if warms is not self._muted:
+            self._muted = warms
+            self.mute(warms)
+
+    def _ticks(self, entry: Entry) -> TickBatch | None:
+        """Those of an entry that are asked for."""
+        if entry.type.rpartition(".")[0] != TICKS or entry.key not in self._symbols:
+            return None
+        batch = decode(entry)
+        return self._span.cut(batch) if isinstance(batch, TickBatch) else None
+
+    def _second(self, entry: Entry) -> ClockTick | None:
+        """The recorded second of an entry, within the span."""
+        if entry.type.rpartition(".")[0] != ClockTick.TYPE:
+            return None
+        event, until_ms = decode(entry), self._span.to_ms
+        assert isinstance(event, ClockTick)
+        return event if until_ms is None or event.event_time_ms < until_ms else None
 
     def _portion(self, held: list[TickBatch]) -> Portion:
         self.ticks += sum(map(len, held))
@@ -102,11 +128,8 @@ class HandledSource:
                 self.late_ms.append((int(times.min()), int(times.max())))
         if self._quotes is not None:
             self._quotes.pass_over(TickRun.joined(held))
-        return Portion(tuple(held))
-
-    def _takes(self, event: ClockTick) -> bool:
-        until_ms = self._span.to_ms
-        return until_ms is None or event.event_time_ms < until_ms
+        events, self._events = tuple(self._events), []
+        return Portion(tuple(held), events=events)
 
     def _clocks(self) -> frozenset[int]:
         """Partitions whose seconds the strategy was told: those of its symbols."""
@@ -130,6 +153,11 @@ class HandledSource:
             slot = entry.stream.slot
             if slot.writer == SOURCE and (not own or slot.partition == task.spec.slot.partition):
                 yield entry, entry.id <= since
+
+
+def on_paper(switch: ExecutionSet) -> ExecutionSet:
+    """What an operator switched on, for a broker that is a model."""
+    return switch if switch.mode == "off" else switch.model_copy(update={"mode": "paper"})
 
 
 def handled(live: Live, task: LiveTask, *, by_journal: bool) -> Iterator[Entry]:

@@ -66,6 +66,8 @@ class Portion:
 
     batches: tuple[TickBatch, ...]
     by_time: bool = False
+    events: tuple[AnyEvent, ...] = ()
+    """What handlers are told ahead of its first tick."""
 
 
 class Source(Protocol):

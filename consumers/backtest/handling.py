@@ -2,7 +2,8 @@
 
 The handlers are those that `consume` runs, called the same way; only what lies around them is
 missing: nothing is packed, stored or read between two events, since a run that dies is simply
-begun again.
+begun again. `tests/unit/test_backtest_live.py` tells what a backtest told its handlers to groups
+over a log, with tasks taken over in between, and holds them to the same events.
 """
 
 from __future__ import annotations

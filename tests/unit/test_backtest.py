@@ -137,7 +137,7 @@ def test_a_limit_that_flattens_latches_and_closes_in_the_backtest() -> None:
     )
     free = run_backtest(plan(ticks(6_000), risk_percent=5.0))
     assert free.balance_final < 9_900
-    held = run_backtest(replace(plan(ticks(6_000), risk_percent=5.0), rules=rules))
+    held = run_backtest(replace(plan(ticks(6_000), risk_percent=5.0), rules=rules, looks_ms=20_000))
     assert any(event.TYPE == "limit_breach" for event in held.risk)
     assert held.balance_final > free.balance_final
     assert not [trade for trade in held.trades if not trade.close_time_ms]

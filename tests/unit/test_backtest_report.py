@@ -56,7 +56,7 @@ class Elements(HTMLParser):
 def full() -> BacktestResult:
     times, equity = walk(3, 24 * 30)
     trades = [
-        trade(hour, hour + 3, 10.0 - hour % 25, side=hour % 2, 
+        trade(hour, hour + 3, 10.0 - hour % 25, side=hour % 2,
               closed_by=EVIL if not hour else "expert")
         for hour in range(0, 120, 2)
     ]  # fmt: skip

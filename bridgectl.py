@@ -74,7 +74,10 @@ LAZY: dict[str, tuple[str, str]] = {
     "risk reference": ("consumers.risk.cli:reference", "State what losses are measured from."),
     "risk what-if": ("consumers.risk.what_if_cli:what_if", "Run other rules over the log."),
     "risk packs": ("events.rules.files.cli:packs", "Rule packs of prop-firm styles."),
-    "strategies list": ("consumers.strategies.cli:list_strategies", "Bundled and configured."),
+    "strategies list": ("consumers.strategies.cli:list_strategies", "Enabled ones; bundled ones."),
+    "strategies enable": ("consumers.strategies.enabling.cli:enable", "Have a strategy run."),
+    "strategies disable": ("consumers.strategies.enabling.cli:disable", "Have it run no more."),
+    "strategies show": ("consumers.strategies.enabling.cli:show", "One of them: how it stands."),
     "strategies new": ("consumers.strategies.cli:new", "Write a strategy of ten lines."),
     "strategies check": ("consumers.strategies.cli:check", "Load one and try it on made-up ticks."),
     "execution on": ("consumers.execute.desk.cli:switch_on", "Act on signals: paper, or live."),
@@ -326,7 +329,10 @@ def _say_what_runs(options: RunOptions, settings: Settings) -> None:
         why = "" if settings.mt5_configured or options.choice.terminal else "no MT5 configured: "
         log.info("%s%s terminal, namespace %s", why, one.kind.value, one.namespace)
     for finding in limit_findings(settings):
-        log.warning("%s: %s", finding.fact, finding.cure)
+        if finding.cure:
+            log.warning("%s: %s: %s", finding.subject, finding.fact, finding.cure)
+        else:
+            log.info("%s: %s", finding.subject, finding.fact)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import click
 from click.core import ParameterSource
@@ -18,7 +19,9 @@ from consumers.groups import (
     UnknownHandler,
     group_specs,
 )
-from consumers.groups.running import RunChoice, supervise, work
+from consumers.groups.deliverable import deliverable
+from consumers.groups.enabled import StrategiesWanted
+from consumers.groups.running import RunChoice, follow, supervise, work
 from consumers.groups.terminals import check_namespaces, namespaces_of
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
 from consumers.runtime.rederive.upgrade import Upgrade
@@ -30,7 +33,7 @@ from consumers.workers.supervise import REFUSED, WORKERS_MAX, CrewState
 from consumers.workers.taking import GroupRefused
 from events.durations import SecondsRange
 from events.log import Log
-from events.notify import BadTarget, target_names, usable_targets
+from events.notify import BadTarget, target_names
 from events.processes import stopped_by_signals
 from events.program_log import program_log_of
 from events.retention import whole_log
@@ -61,6 +64,8 @@ class WorkerRefused(ConsumeFailed):
 @click.option("--handler", metavar="MODULE:CLASS", help="A handler or sink of your own to run.")
 @click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
 @click.option("--terminal", "names", multiple=True, metavar="NAME", help="Only these; repeat.")
+@click.option("--symbol", "symbols", multiple=True, metavar="NAME",
+              help="Of a strategy: only these; repeat.")  # fmt: skip
 @click.option(
     "--workers",
     type=click.IntRange(1, WORKERS_MAX),
@@ -114,11 +119,13 @@ class WorkerRefused(ConsumeFailed):
 @click.option("--plain", is_flag=True, help="Log lines in place of the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--as-worker", type=int, hidden=True, help="Be one worker; used by consume.")
+@click.option("--expect", "checksum", default="", hidden=True, help="Of the strategy's file.")
 def consume(
     group: str | None,
     handler: str | None,
     sets: tuple[str, ...],
     names: tuple[str, ...],
+    symbols: tuple[str, ...],
     workers: int,
     until_idle: bool,
     lease_s: float | None,
@@ -130,11 +137,13 @@ def consume(
     plain: bool,
     as_json: bool,
     as_worker: int | None,
+    checksum: str,
 ) -> None:
     """Run a consumer group until it is stopped.
 
     Its workers share the tasks with those of every other `consume` of the same group, on this
     machine or another one. A worker that ends hands its tasks over; one that dies is replaced.
+    Group `strategy` runs what `bridgectl strategies enable` switched on, and follows changes.
 
     \b
     bridgectl consume --group persist
@@ -150,8 +159,13 @@ def consume(
         _persist(names, workers, lease_s, until_idle=until_idle, as_json=as_json)
         return
     settings = load()
-    specs = _specs(group, handler, sets, settings)
-    newest = _is_of(STRATEGY, group) or all(_is_of(STRATEGY, spec.name) for spec in specs)
+    follows = _is_of(STRATEGY, group) and handler is None
+    if follows and (sets or symbols):
+        raise click.UsageError(
+            "--set, --symbol: use it with --handler, or with `bridgectl strategies enable`"
+        )
+    specs = [] if follows else _specs(group, handler, sets, settings, symbols, checksum)
+    newest = follows or all(_is_of(STRATEGY, spec.name) for spec in specs)
     if _is_of(ALERTS, group) and handler is None:
         unordered, entries_max = True, min(entries_max, ALERT_ENTRIES_MAX)
         lease_s = lease_s or ALERT_LEASE_S + settings.alert_timeout_s
@@ -170,18 +184,49 @@ def consume(
     if as_worker is not None:
         _work(as_worker, specs[0], choice, open_log, settings)
         return
-    if len(specs) == 1:  # one strategy of several that cannot begin stops no other
+    if len(specs) == 1:  # one of several that cannot begin stops no other
         _try_out(specs[0])
     window = sys.stdout.isatty() and not (plain or as_json)
-    with program_log_of(group or specs[0].name, settings, console=not window):
-        check_namespaces(open_log, choice.namespaces, settings, until_idle=until_idle)
-        states = supervise(specs, choice, lambda: whole_log(open_log(), settings), window=window)
-    from consumers.workers.screen import status_line
+    states = _run(group, specs, choice, settings, open_log, window=window)
+    _tell(group, states, as_json=as_json, window=window)
 
-    if window:  # the live view is gone from the screen by now
-        for state in states:
-            click.echo(f"ended: {status_line(state, None)}")
-    _tell(group, states, as_json=as_json)
+
+def _run(
+    group: str | None,
+    specs: Sequence[GroupSpec],
+    choice: RunChoice,
+    settings: Settings,
+    open_log: Callable[[], Log],
+    *,
+    window: bool,
+) -> list[CrewState]:
+    """These groups; without any the strategies that are wanted."""
+
+    def opened() -> Log:
+        return whole_log(open_log(), settings)
+
+    name = group or specs[0].name
+    with program_log_of(name, settings, console=not window):
+        check_namespaces(open_log, choice.namespaces, settings, until_idle=choice.until_idle)
+        if specs:
+            return supervise(specs, choice, opened, window=window)
+        return _follow(name, settings, choice, opened, window=window)
+
+
+def _follow(
+    group: str,
+    settings: Settings,
+    choice: RunChoice,
+    open_log: Callable[[], Log],
+    *,
+    window: bool,
+) -> list[CrewState]:
+    try:
+        wanted = StrategiesWanted(group, settings.strategies, choice.namespaces)
+        wanted.check(open_log, until_idle=choice.until_idle)
+    except (UnknownGroup, UnknownHandler) as error:
+        raise click.UsageError(str(error)) from error
+    return follow(wanted, choice, open_log, title=group, window=window)
 
 
 def _work(
@@ -222,9 +267,14 @@ def _is_of(family: str, group: str | None) -> bool:
 
 
 def _specs(
-    group: str | None, handler: str | None, sets: tuple[str, ...], settings: Settings
+    group: str | None,
+    handler: str | None,
+    sets: tuple[str, ...],
+    settings: Settings,
+    symbols: tuple[str, ...] = (),
+    checksum: str = "",
 ) -> list[GroupSpec]:
-    texts = {}
+    texts = {"symbols": ",".join(symbols)} if symbols else {}
     for text in sets:
         name, equals, value = text.partition("=")
         if not equals:
@@ -235,25 +285,16 @@ def _specs(
             group, handler=handler, parameters=texts, strategies=settings.strategies,
             targets=target_names(settings),
         )  # fmt: skip
+        specs = [replace(spec, checksum=checksum) for spec in specs] if checksum else specs
         for spec in specs:
-            spec.group()
+            made = spec.group()
+            if symbols and not _is_of(STRATEGY, made.name):
+                raise click.UsageError("--symbol is for strategies: others name their own inputs")
         if _is_of(ALERTS, group) and handler is None:
-            specs = _deliverable(specs, settings)
+            specs = deliverable(specs, settings)
     except (BadTarget, UnknownGroup, UnknownHandler) as error:
         raise click.UsageError(str(error)) from error
     return specs
-
-
-def _deliverable(specs: Sequence[GroupSpec], settings: Settings) -> list[GroupSpec]:
-    """Those whose target can be used; the others are told. Raises BadTarget when none can."""
-    targets, problems = usable_targets(settings)
-    names = {target.name for target in targets}
-    found = [spec for spec in specs if spec.parameters.get("target") in names]
-    if not found and problems:
-        raise BadTarget("; ".join(problems))
-    for problem in problems:
-        click.echo(f"bridgectl: alerts are not delivered there: {problem}", err=True)
-    return found
 
 
 def _try_out(spec: GroupSpec) -> None:
@@ -263,10 +304,16 @@ def _try_out(spec: GroupSpec) -> None:
         raise click.UsageError(str(error)) from error
 
 
-def _tell(group: str | None, states: list[CrewState], *, as_json: bool) -> None:
+def _tell(group: str | None, states: list[CrewState], *, as_json: bool, window: bool) -> None:
+    if window:  # the live view is gone from the screen by now
+        from consumers.workers.screen import status_line
+
+        for state in states:
+            click.echo(f"ended: {status_line(state, None)}")
     if as_json:
         each = [state.as_json() for state in states]
-        click.echo(json.dumps({"group": group, "groups": each} if group == STRATEGY else each[0]))
+        many = group == STRATEGY or len(each) != 1
+        click.echo(json.dumps({"group": group, "groups": each} if many else each[0]))
     halted = [f"{slot} is halted: {why}" for one in states for slot, why in one.halted.items()]
     if halted:
         raise ConsumeFailed("; ".join(halted))

@@ -102,12 +102,24 @@ def try_out(path: str, code: Code) -> None:
     opened. Raises UnknownHandler."""
     try:
         made = code()
-        if isinstance(made, Handler):
+        if is_strategy(code):
+            _set_up(code)
+        elif isinstance(made, Handler):
             made.state = State({})
             made.setup()
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise UnknownHandler(f"{path} cannot be made ({what}): correct it") from error
+
+
+def _set_up(code: Code) -> None:
+    """The strategy itself, as with the first tick of its symbol."""
+    from consumers.strategies.running.handler import StrategyHandler
+    from consumers.strategies.warming import rehearsed
+
+    assert issubclass(code, StrategyHandler)
+    casting = code.casting
+    rehearsed(casting.strategy, casting.parameters, casting.wanted)
 
 
 def _handlers_in(module: object) -> list[str]:
@@ -165,6 +177,23 @@ def called(code: Code, name: str) -> Code:
 
     assert issubclass(code, StrategyHandler)
     return named(code, name)
+
+
+def check_file(path: str, checksum: str) -> None:
+    """Whether a strategy's file is the one with this checksum; nothing of it is run. Raises
+    UnknownHandler."""
+    from consumers.strategies.running.loading import checksum_of_file, file_of
+
+    file = file_of(path)
+    if file is None:
+        return
+    if not file.is_file():
+        raise UnknownHandler(f"{file}: there is no such file any more: put it back")
+    if checksum_of_file(file) != checksum:
+        raise UnknownHandler(
+            f"{file} was changed since it was enabled: `bridgectl strategies enable` it again, "
+            "or put it back"
+        )
 
 
 def _version(handler: type[Handler], changed: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from consumers.groups.loading import (
     UnknownHandler,
     called,
+    check_file,
     group_name,
     is_strategy,
     load_handler,
@@ -38,7 +39,7 @@ HANDLERS: Mapping[str, tuple[str, str]] = {
 ALERT_SINK = "consumers.alerts:AlertDelivery"
 OTHERS: Mapping[str, str] = {
     PERSIST: "stores every event in PostgreSQL",
-    STRATEGY: "runs every strategy in STRATEGIES, each as a group of its own",
+    STRATEGY: "runs every strategy that is enabled or in STRATEGIES, each as a group of its own",
     ALERTS: "delivers alerts to ALERT_WEBHOOK and ALERT_URLS, each as a group of its own",
 }
 
@@ -55,10 +56,17 @@ class GroupSpec:
     handler: str
     """`module:Class`."""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    namespaces: tuple[str, ...] = ()
+    """Those it runs for, whatever is chosen for others; empty: those that are chosen."""
+    checksum: str = ""
+    """Of the strategy's file as it was enabled: another file is refused. Empty: any."""
 
     def group(self, namespaces: Sequence[str] = ()) -> AnyGroup:
         """Raises UnknownHandler."""
+        if self.checksum:
+            check_file(self.handler, self.checksum)
         code = with_parameters(load_handler(self.handler), self.parameters)
+        namespaces = self.namespaces or tuple(namespaces)
         if is_strategy(code):
             code = called(code, self.name.removeprefix(f"{STRATEGY}."))
         if issubclass(code, Sink):
@@ -77,8 +85,10 @@ def group_specs(
     parameters: Mapping[str, str] | None = None,
     strategies: Sequence[str] = (),
     targets: Sequence[str] = (),
+    enabled: Sequence[GroupSpec] = (),
 ) -> list[GroupSpec]:
-    """What to run for `--group NAME`, `--handler module:Class`, or both.
+    """What to run for `--group NAME`, `--handler module:Class`, or both. `enabled` are the
+    strategies that operators switched on, beside those of the settings.
 
     Raises UnknownGroup, UnknownHandler.
     """
@@ -87,13 +97,14 @@ def group_specs(
         return [GroupSpec(_own_name(name, handler), handler, texts)]
     if name == STRATEGY:
         _no_parameters(texts)
-        return _strategies(strategies)
+        return [*_strategies(strategies, needed=not enabled), *enabled]
     if name is not None and name.partition(".")[0] == ALERTS:
         _no_parameters(texts)
         return _alerts(name, targets)
     if name is not None and name in HANDLERS:
         return [GroupSpec(name, HANDLERS[name][0], texts)]
-    chosen = [spec for spec in _strategies(strategies, needed=False) if spec.name == name]
+    known = [*_strategies(strategies, needed=False), *enabled]
+    chosen = [spec for spec in known if spec.name == name]
     if not chosen:
         raise UnknownGroup(f"there is no group {name!r}. There is: {described()}")
     _no_parameters(texts)
@@ -145,8 +156,8 @@ def _strategies(entries: Sequence[str], *, needed: bool = True) -> list[GroupSpe
     """`module:Class` or `NAME=module:Class`, each a group `strategy.NAME`."""
     if not entries and needed:
         raise UnknownGroup(
-            "no strategy is enabled: list them in STRATEGIES, such as "
-            "STRATEGIES=my_strategies:EmaCross"
+            "no strategy is enabled: `bridgectl strategies enable FILE.py`, or list them in "
+            "STRATEGIES"
         )
     found: dict[str, GroupSpec] = {}
     for entry in entries:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from consumers.groups.registry import RISK, WATCH, GroupSpec
 from consumers.runtime.reading import BATCH_ENTRIES_MAX
@@ -16,6 +17,7 @@ from consumers.unordered import Consumer
 from consumers.unordered.undoing import namespaces_with, take_back
 from consumers.workers.beating import HANDLE_S_MAX
 from consumers.workers.beginning import Begin
+from consumers.workers.following import FollowingSupervisor, Wanted
 from consumers.workers.ownership import LEASE_S
 from consumers.workers.process import Looping, run_worker
 from consumers.workers.supervise import REFUSED, Crew, CrewState, GroupFailed, Supervisor
@@ -55,8 +57,10 @@ class RunChoice:
             words.append("--unordered")
         for name, text in spec.parameters.items():
             words += ["--set", f"{name}={text}"]
-        for namespace in self.namespaces:
+        for namespace in spec.namespaces or self.namespaces:
             words += ["--terminal", namespace]
+        if spec.checksum:
+            words += ["--expect", spec.checksum]
         return (*words, "--until-idle") if self.until_idle else tuple(words)
 
 
@@ -87,6 +91,65 @@ def supervise(
     for state in states:
         logger.info("ended: %s", status_line(state, None))
     return states
+
+
+def follow(
+    wanted: Callable[[Log], Sequence[GroupSpec]],
+    choice: RunChoice,
+    open_log: Callable[[], Log],
+    *,
+    title: str,
+    window: bool,
+) -> list[CrewState]:
+    """Run what is wanted now, and what will be: groups come and go while this runs, and one that
+    cannot run stops no other. Until told to stop; with `until_idle` until nothing is left to do.
+
+    Raises GroupFailed where a run that ends by itself left a group out.
+    """
+    from consumers.workers.screen import screen, status_line
+
+    def asked(log: Log) -> dict[str, Wanted]:
+        specs = wanted(log)
+        return {
+            f"{','.join(spec.namespaces)}/{spec.name}": Wanted(
+                spec, spec.name, stamp_of(spec.handler), partial(_tried, spec, choice)
+            )
+            for spec in specs
+        }
+
+    with stopped_by_signals() as stop:
+        shown = screen(f"{title}   (Ctrl-C ends it)", window=window)
+        root = logging.getLogger()
+        if isinstance(shown, logging.Handler):
+            root.addHandler(shown)
+        try:
+            supervisor = FollowingSupervisor(asked, open_log, shown, until_idle=choice.until_idle)
+            states = supervisor.run(stop)
+        finally:
+            if isinstance(shown, logging.Handler):
+                root.removeHandler(shown)
+            shown.close()
+    for state in states:
+        logger.info("ended: %s", status_line(state, None))
+    return states
+
+
+def _tried(spec: GroupSpec, choice: RunChoice) -> Crew:
+    """Raises UnknownHandler."""
+    crew = _crew(spec, choice)
+    spec.try_out()
+    return crew
+
+
+def stamp_of(handler: str) -> tuple[int, int] | None:
+    """When a strategy's file was saved, and its size; None: it is named by its module, or gone."""
+    place, colon, name = handler.rpartition(":")
+    path = place if colon and name.isidentifier() else handler
+    try:
+        found = os.stat(path) if path.endswith(".py") else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from consumers.groups import PERSIST, UnknownGroup, UnknownHandler, group_specs
+from consumers.groups.enabled import enabled_specs
 from consumers.replay.into_cli import replay_into, speed_option
 from consumers.replay.page import told
 from consumers.replay.trial import Trial, try_task
@@ -99,9 +100,9 @@ def replay(
     if from_ms is not None or until_ms is not None:
         raise click.UsageError("--from and --to are for a replay --into a namespace")
     settings = load()
-    groups = _groups(group, handler, sets, names, settings)
     with opened_log(settings) as bare:
         log = whole_log(bare, settings)
+        groups = _groups(log, group, handler, sets, names, settings)
         if verify:
             _verify(log, groups, as_json=as_json)
         else:
@@ -165,6 +166,7 @@ def _tasks(log: Log, groups: Sequence[Group]) -> Iterator[tuple[Group, TaskSpec]
 
 
 def _groups(
+    log: Log,
     name: str | None,
     handler: str | None,
     sets: Sequence[str],
@@ -177,7 +179,10 @@ def _groups(
         raise click.UsageError("persist derives no events: `bridgectl verify ticks` compares it")
     texts = dict(text.partition("=")[::2] for text in sets)
     try:
-        specs = group_specs(name, handler=handler, parameters=texts, strategies=settings.strategies)
+        specs = group_specs(
+            name, handler=handler, parameters=texts, strategies=settings.strategies,
+            enabled=enabled_specs(log, namespaces) if handler is None else (),
+        )  # fmt: skip
         groups = [spec.group(namespaces) for spec in specs]
     except (UnknownGroup, UnknownHandler) as error:
         raise click.UsageError(str(error)) from error

@@ -6,17 +6,26 @@ import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from consumers.strategies.authoring.parameters import parameters_of
 from consumers.strategies.authoring.strategy import Strategy
+from consumers.strategies.enabling.chosen import namespace_of
+from consumers.strategies.enabling.cli import checked_strategy, texts_of
+from consumers.strategies.enabling.page import reasons, table
+from consumers.strategies.enabling.sets import strategy_sets
+from consumers.strategies.enabling.standing import Standing, standings
 from consumers.strategies.running.instances import Casting, Instances
-from consumers.strategies.running.loading import BUNDLED, Loaded, load_strategy
+from consumers.strategies.running.loading import BUNDLED, BadStrategy, Loaded, load_strategy
 from consumers.strategies.running.tick_run import TickRun
-from events.settings import load
+from events.cli import NoServer, opened_log
+from events.log import LogUnavailable
+from events.settings import Settings, load
 from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
+from events.views.tables import page
 
 TICKS = 100_000
 _NEW = '''"""Long while the fast average lies above the slow one, else short."""
@@ -38,26 +47,55 @@ class {name}(Strategy):
 
 
 @click.command("list")
+@click.option("--terminal", metavar="NAME", help="Only what is enabled for this terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def list_strategies(as_json: bool) -> None:
-    """Bundled strategies, and those that STRATEGIES names, with their parameters.
+def list_strategies(terminal: str | None, as_json: bool) -> None:
+    """Enabled strategies and how they stand; bundled ones, and those that STRATEGIES names.
+
+    With a log that answers it takes about two seconds: signs of life are watched.
 
     \b
     bridgectl strategies list
-    bridgectl strategies list --json
+    bridgectl strategies list --json | jq '.enabled[] | select(.state != "running")'
     """
-    rows = [(f"{name}", load_strategy(name)) for name in BUNDLED]
-    rows += [(text, load_strategy(text.rpartition("=")[2])) for text in load().strategies]
-    told = [
-        {"code": code, "name": one.name, "parameters": parameters_of(one.strategy, Strategy)}
-        for code, one in rows
-    ]
+    settings = load()
+    known = [*((name, name) for name in BUNDLED),
+             *((text, text.rpartition("=")[2]) for text in settings.strategies)]  # fmt: skip
+    told = [_known(text, code) for text, code in known]
+    found, problem = _standing(settings, terminal)
     if as_json:
-        click.echo(json.dumps({"strategies": told}))
+        enabled = [one.as_json() for one in found]
+        click.echo(json.dumps({"enabled": enabled, "problem": problem, "strategies": told}))
         return
-    for code, one in rows:
-        first = (one.strategy.__doc__ or "").strip().partition("\n")[0]
-        click.echo(f"{code}  ({one.name})  {first}")
+    if found:
+        page().print(table(found, now_ms=int(time.time() * 1000)))
+        page().print(reasons(found))
+    click.echo(problem or ("" if found else "none is enabled: bridgectl strategies enable CODE"))
+    for one in told:
+        click.echo(f"{one['code']}  ({one['name']})  {one['about']}{one['problem']}")
+
+
+def _known(text: str, code: str) -> dict[str, Any]:
+    try:
+        one = load_strategy(code)
+    except BadStrategy as error:
+        return {"code": text, "name": "?", "about": "", "parameters": {}, "problem": str(error)}
+    about = (one.strategy.__doc__ or "").strip().partition("\n")[0]
+    parameters = parameters_of(one.strategy, Strategy)
+    return {
+        "code": text, "name": one.name, "about": about, "parameters": parameters, "problem": "",
+    }  # fmt: skip
+
+
+def _standing(settings: Settings, terminal: str | None) -> tuple[list[Standing], str]:
+    """Those that are enabled; or why that is not known."""
+    try:
+        with opened_log(settings) as log:
+            only = [] if terminal is None else [namespace_of(log, terminal, settings)]
+            sets = [one for one in strategy_sets(log, only) if one.told.enabled]
+            return standings(log, sets), ""
+    except (NoServer, LogUnavailable) as error:
+        return [], f"what is enabled is not known: {error}"
 
 
 @click.command()
@@ -92,13 +130,7 @@ def check(code: str, sets: tuple[str, ...], symbols: tuple[str, ...], as_json: b
     bridgectl strategies check my_strategy.py
     bridgectl strategies check ema_cross:EmaCross --set fast=20
     """
-    texts = {}
-    for text in sets:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {text!r}: write it as NAME=VALUE")
-        texts[name] = value
-    loaded = load_strategy(code, texts)
+    loaded = checked_strategy(code, texts_of(sets), symbols)
     chosen = symbols or loaded.symbols or ("EURUSD",)
     batches = _made_up(chosen)
     begun = time.perf_counter()

@@ -103,7 +103,7 @@ class Screen(Protocol):
     def close(self) -> None: ...
 
 
-class _Team:
+class Team:
     """The processes of one crew, and what they reported."""
 
     def __init__(self, crew: Crew, screen: Screen, *, failures_max: int | None) -> None:
@@ -150,7 +150,16 @@ class _Team:
         self.state.waiting = next((one.waiting for one in living if one.waiting), "")
         return self.state
 
+    def stop(self) -> None:
+        """End its processes, all at once."""
+        threads = [threading.Thread(target=child.stop) for child in self.children]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     def last_words(self) -> str:
+        """Why one of them cannot run; empty when all can."""
         for child in self.children:
             report = child.report()
             if report.state is ProcessState.FAILED:
@@ -171,13 +180,16 @@ class Supervisor:
         until_idle: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        failures_max = FINITE_FAILURES_MAX if until_idle else None
-        self._teams = [_Team(crew, screen, failures_max=failures_max) for crew in crews]
+        self._failures_max = FINITE_FAILURES_MAX if until_idle else None
         self._open_log, self._screen = open_log, screen
+        self._teams = [self._team(crew) for crew in crews]
         self._until_idle, self._monotonic = until_idle, monotonic
         self._log: Log | None = None
         self._told_surplus: set[str] = set()
         self._look_at = monotonic()
+
+    def _team(self, crew: Crew) -> Team:
+        return Team(crew, self._screen, failures_max=self._failures_max)
 
     def run(self, stop: threading.Event) -> list[CrewState]:
         """Until told to stop or, with `until_idle`, until nothing is left to do. Every worker is
@@ -241,7 +253,7 @@ class Supervisor:
         except LogError:
             return False
 
-    def _tell_surplus(self, team: _Team) -> None:
+    def _tell_surplus(self, team: Team) -> None:
         name, tasks, workers = team.crew.group.name, len(team.state.tasks), team.crew.workers
         surplus = tasks and workers > tasks and not team.crew.unordered
         if surplus and name not in self._told_surplus:

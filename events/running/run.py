@@ -159,6 +159,8 @@ def _bridge(
         )
         for group in GROUPS
     ]
+    words = ("consume", "--group", "strategy", "--plain", *names)
+    groups.append(ProcessSpec("strategies", MODULE, words, environment))
     if options.alerts_wanted:  # a process of its own for each target
         words = ("consume", "--group", "alerts", "--plain", *names)
         groups.append(ProcessSpec("alerts", MODULE, words, environment))

@@ -24,6 +24,8 @@ from events.candles import TIMEFRAME_SECONDS
 BUNDLED = ("ema_cross", "breakout", "mean_reversion", "pair", "crypto_momentum")
 """Files of strategies that come along; found by name alone."""
 SOURCE_BYTES_MAX = 4 * 1024 * 1024
+FILE_MODULE = "strategy_file_"
+"""How modules are called that were read from a file."""
 _METHODS = ("on_tick", "on_bar", "on_ticks", "on_account", "on_trade", "on_timer")
 
 
@@ -45,6 +47,18 @@ class Loaded:
     checksum: str
     """Of the file it is written in: other code leads to another one."""
     file: Path | None
+
+    @property
+    def place(self) -> str:
+        """What leads to the class from any folder: its file, or its module."""
+        if self.file is not None and self.strategy.__module__.startswith(FILE_MODULE):
+            return f"{self.file.resolve()}:{self.strategy.__name__}"
+        return self.code
+
+    @property
+    def where(self) -> str:
+        """File and line of the class, for people."""
+        return f"{self.file.name if self.file else self.code}:{_line_of(self.strategy)}"
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -106,7 +120,7 @@ def _module(place: str, code: str) -> tuple[ModuleType, Path | None]:
         return _of_file(path), path
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_loaded(error, code) from error
     found = getattr(module, "__file__", None)
     return module, Path(found) if found else None
@@ -128,7 +142,7 @@ def _of_file(path: Path) -> ModuleType:
     if whole.stat().st_size > SOURCE_BYTES_MAX:
         raise BadStrategy(f"{path}: larger than {SOURCE_BYTES_MAX} bytes is no strategy")
     digest = hashlib.blake2s(str(whole).encode(), digest_size=4).hexdigest()
-    name = f"strategy_file_{digest}_{whole.stem}"
+    name = f"{FILE_MODULE}{digest}_{whole.stem}"
     folder = str(whole.parent)
     if folder not in sys.path:  # it may import its neighbours
         sys.path.append(folder)
@@ -138,13 +152,13 @@ def _of_file(path: Path) -> ModuleType:
         module.__file__ = str(whole)
         sys.modules[name] = module
         loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise _not_loaded(error, str(path)) from error
     return module
 
 
-def _not_loaded(error: Exception, code: str) -> BadStrategy:
+def _not_loaded(error: BaseException, code: str) -> BadStrategy:
     """File, line and reason of what went wrong while a file was read."""
     if isinstance(error, SyntaxError):
         return BadStrategy(f"{error.filename}:{error.lineno}: {error.msg}: correct it")
@@ -225,6 +239,15 @@ def _line_of(strategy: type) -> int:
 
 
 def _checksum(file: Path | None) -> str:
-    if file is None or not file.is_file():
-        return ""
+    return "" if file is None or not file.is_file() else checksum_of_file(file)
+
+
+def checksum_of_file(file: Path) -> str:
+    """Of what a strategy's file holds now."""
     return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+
+
+def file_of(code: str) -> Path | None:
+    """The file that `FILE.py:Class` names; None for a module."""
+    place, _ = _parted(code)
+    return Path(place) if place.endswith(".py") else None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.strategies.authoring.tick import Tick
-from events.ticks import TickArray
+from events.ticks import TICK_DTYPE, TickArray
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -22,6 +22,8 @@ _COLUMNS = (
     ("volume", "volume_real", np.float64), ("flags", "flags", np.uint32),
 )  # fmt: skip
 """Our name, the field of MT5's record, the type."""
+BLOCK_TICKS = 8_192
+"""So many records stay in a processor's cache while columns are cut out of them."""
 
 
 class _Batch(Protocol):
@@ -59,9 +61,7 @@ class TickRun:
     @classmethod
     def of(cls, batch: _Batch, place: str = "") -> TickRun:
         """One batch; `place` names the entry it came in."""
-        ticks = batch.ticks
-        server = ticks["time_msc"].copy()  # copies: no way leads from a column to other ticks
-        columns: dict[str, Any] = {name: ticks[source].copy() for name, source, _ in _COLUMNS}
+        server, columns = _columns_of(batch.ticks)
         return cls(
             (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,), **columns
         )
@@ -70,14 +70,13 @@ class TickRun:
     def joined(cls, batches: Iterable[_Batch], places: Sequence[str] = ()) -> TickRun:
         """Several batches one behind the other, as recorded streams are to be seen."""
         found = [batch for batch in batches]
+        if len(found) == 1:
+            return cls.of(found[0], *places[:1])
         symbols = tuple(dict.fromkeys(batch.symbol for batch in found))
         number = {symbol: index for index, symbol in enumerate(symbols)}
         counts = np.array([len(batch.ticks) for batch in found], np.int64)
-        columns: dict[str, Any] = {
-            name: _chained([batch.ticks[source] for batch in found], kind)
-            for name, source, kind in _COLUMNS
-        }
-        server: Ints = _chained([batch.ticks["time_msc"] for batch in found], np.int64)
+        rows = np.concatenate([b.ticks for b in found]) if found else np.zeros(0, TICK_DTYPE)
+        server, columns = _columns_of(rows)
         offsets = np.repeat(np.array([b.offset_s * 1000 for b in found], np.int64), counts)
         of = np.repeat(np.array([number[b.symbol] for b in found], np.int32), counts)
         starts = np.cumsum(counts) - counts if found else np.zeros(1, np.int64)
@@ -171,10 +170,19 @@ class TickRun:
         return TickWalk(self, first, stop)
 
 
-def _chained(columns: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
-    if not columns:
-        return np.zeros(0, kind)
-    return columns[0].copy() if len(columns) == 1 else np.concatenate(columns)
+def _columns_of(rows: TickArray) -> tuple[Ints, dict[str, Any]]:
+    """Server times, and the other columns by our names. Copies, so that no way leads from a column
+    to other ticks; made block by block, so that the records pass through memory once."""
+    count = len(rows)
+    columns: dict[str, Any] = {name: np.empty(count, kind) for name, _, kind in _COLUMNS}
+    server = np.empty(count, np.int64)
+    for first in range(0, count, BLOCK_TICKS):
+        block = slice(first, first + BLOCK_TICKS)
+        part = rows[block]
+        server[block] = part["time_msc"]
+        for name, source, _ in _COLUMNS:
+            columns[name][block] = part[source]
+    return server, columns
 
 
 def _constant(column: npt.NDArray[Any]) -> float | int | None:

@@ -1,6 +1,6 @@
 """How far a strategy reads back before its first signal, so that its indicators are warm."""
 
 from consumers.strategies.warming.looking import looks_back
-from consumers.strategies.warming.need import Need, need_of
+from consumers.strategies.warming.need import Need, need_of, rehearsed
 
-__all__ = ["Need", "looks_back", "need_of"]
+__all__ = ["Need", "looks_back", "need_of", "rehearsed"]

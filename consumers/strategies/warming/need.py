@@ -41,25 +41,31 @@ def need_of(
 
     `ticks`: it is told ticks. `timeframes`: of the bars that it is told, which are then counted.
     """
-    values = {**parameters, "symbols": symbols} if symbols else dict(parameters)
-    count = values.get("warm_up", strategy.warm_up) or SETTLED * _longest(strategy, values)
+    count = parameters.get("warm_up", strategy.warm_up)
     if not count:
-        return Need()
+        try:
+            made = rehearsed(strategy, parameters, symbols)
+        except Exception:
+            return Need()  # its task tells of it
+        count = SETTLED * max(_warm_ups(vars(made).values(), DEPTH_MAX), default=0)
     if timeframes:
-        return Need(bars=dict.fromkeys(timeframes, count))
+        return Need(bars=dict.fromkeys(timeframes, count) if count else {})
     return Need(ticks=count if ticks else 0)
 
 
-def _longest(strategy: type[Strategy], values: Mapping[str, Any]) -> int:
-    """The longest warm-up among the indicators that `setup` makes."""
-    symbols = values.get("symbols", strategy.symbols)
-    symbol = "" if values.get("together", strategy.together) else next(iter(symbols), "")
+def rehearsed(
+    strategy: type[Strategy], parameters: Mapping[str, Any], symbols: tuple[str, ...]
+) -> Strategy:
+    """A strategy that was set up as with the first tick of its symbol, on made-up facts.
+
+    Raises whatever its `setup` raises.
+    """
+    values = {**parameters, "symbols": symbols} if symbols else dict(parameters)
+    named = values.get("symbols", strategy.symbols)
+    together = values.get("together", strategy.together)
+    symbol = "" if together else next(iter(named), "EURUSD")
     around = Surroundings(instruments=_StandIns())
-    try:
-        made = live_in(strategy(), symbol=symbol, surroundings=around, values=values)
-    except Exception:
-        return 0  # its task tells of it
-    return max(_warm_ups(vars(made).values(), DEPTH_MAX), default=0)
+    return live_in(strategy(), symbol=symbol, surroundings=around, values=values)
 
 
 class _StandIns(dict[str, Instrument]):

@@ -32,7 +32,7 @@ class ChartRecorder:
             time_ms, bid = time_ms[bid > 0], bid[bid > 0]
         if not len(bid):
             return
-        slots, prices = _bars(time_ms // (self._seconds * 1000), bid, bid, bid, bid)
+        slots, prices = _bars_of_ticks(time_ms, bid, self._seconds * 1000)
         self._slots.append(slots)
         self._prices.append(prices)
         self._count += len(slots)
@@ -63,6 +63,23 @@ class ChartRecorder:
             self._interval += 1
             slots, prices = _bars(slots * before // self._seconds, *prices)
         self._slots, self._prices, self._count = [slots], [prices], len(slots)
+
+
+def _bars_of_ticks(time_ms: Ints, bid: Floats, interval_ms: int) -> tuple[Ints, Floats]:
+    """Bars of ticks. Where times only go forward their edges are searched for, since dividing
+    every time takes longer than all else."""
+    first, last = int(time_ms[0]) // interval_ms, int(time_ms[-1]) // interval_ms
+    if last - first >= len(time_ms) or bool((time_ms[1:] < time_ms[:-1]).any()):
+        return _bars(time_ms // interval_ms, bid, bid, bid, bid)
+    begins = np.unique(time_ms.searchsorted(np.arange(first, last + 1) * interval_ms))
+    begins[0] = 0
+    rows = np.array(
+        [
+            bid[begins], np.maximum.reduceat(bid, begins), np.minimum.reduceat(bid, begins),
+            bid[np.append(begins[1:], len(bid)) - 1],
+        ]
+    )  # fmt: skip
+    return time_ms[begins] // interval_ms, rows
 
 
 def _bars(

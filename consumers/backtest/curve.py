@@ -83,10 +83,15 @@ class OffsetRecorder:
 
     def look(self, time_ms: Ints, time_server_ms: Ints) -> None:
         """Times of the same ticks in UTC and as the broker's clock showed them."""
-        offsets_s = (time_server_ms - time_ms) // 1000
-        if not len(offsets_s):
+        if not len(time_ms):
             return
-        first = int(offsets_s[0])
+        first = int(time_server_ms[0] - time_ms[0]) // 1000
+        ahead_ms = time_server_ms - time_ms
+        if bool((ahead_ms == ahead_ms[0]).all()):
+            if not self._changes or self._changes[-1][1] != first:
+                self._change(int(time_ms[0]), first)
+            return
+        offsets_s = ahead_ms // 1000
         if not self._changes or self._changes[-1][1] != first:
             self._change(int(time_ms[0]), first)
         for row in (np.flatnonzero(offsets_s[1:] != offsets_s[:-1]) + 1).tolist():

@@ -34,6 +34,18 @@ class _Seen:
     longest: tuple[int, int] = (0, 0)
     """(length, begin) in ms."""
 
+    def step(self, before_ms: int, now_ms: int) -> None:
+        """From one tick to the next."""
+        self.back += now_ms < before_ms
+        if now_ms - before_ms > GAP_MS:
+            self.gap(before_ms, now_ms - before_ms)
+
+    def gap(self, begin_ms: int, length_ms: int) -> None:
+        """So long there was no tick."""
+        if not _is_weekend(begin_ms, length_ms):
+            self.gaps += 1
+            self.longest = max(self.longest, (length_ms, begin_ms))
+
 
 @dataclass(slots=True)
 class Quality:
@@ -53,17 +65,19 @@ class Quality:
             return
         seen = self._seen.setdefault(symbol, _Seen())
         seen.ticks += len(time_ms)
-        zero = (bid <= 0) | (ask <= 0)
-        seen.zero += int(zero.sum())
-        seen.crossed += int(((ask < bid) & ~zero).sum())
-        before = time_ms[0] if seen.last_ms is None else seen.last_ms
-        steps = np.diff(time_ms, prepend=before)
-        seen.back += int((steps < 0).sum())
-        for row in np.flatnonzero(steps > GAP_MS).tolist():
-            begin, length = int(time_ms[row] - steps[row]), int(steps[row])
-            if not _is_weekend(begin, length):
-                seen.gaps += 1
-                seen.longest = max(seen.longest, (length, begin))
+        if bid.min() <= 0 or ask.min() <= 0 or bool((ask < bid).any()):
+            zero = (bid <= 0) | (ask <= 0)
+            seen.zero += int(zero.sum())
+            seen.crossed += int(((ask < bid) & ~zero).sum())
+        first_ms = int(time_ms[0])
+        before_ms = first_ms if seen.last_ms is None else seen.last_ms
+        seen.step(before_ms, first_ms)
+        steps = time_ms[1:] - time_ms[:-1]
+        if len(steps) and steps.min() < 0:
+            seen.back += int((steps < 0).sum())
+        if len(steps) and steps.max() > GAP_MS:
+            for row in np.flatnonzero(steps > GAP_MS).tolist():
+                seen.gap(int(time_ms[row]), int(steps[row]))
         seen.last_ms = int(time_ms[-1])
 
     def warnings(self) -> list[str]:

@@ -60,22 +60,24 @@ class TickRun:
 
     @classmethod
     def of(cls, batch: _Batch, place: str = "") -> TickRun:
-        """One batch; `place` names the entry it came in."""
-        server, columns = _columns_of(batch.ticks)
+        """One batch; `place` names the entry it came in. Rows without prices are left out."""
+        server, columns = _columns_of(priced(batch.ticks))
         return cls(
             (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,), **columns
         )
 
     @classmethod
     def joined(cls, batches: Iterable[_Batch], places: Sequence[str] = ()) -> TickRun:
-        """Several batches one behind the other, as recorded streams are to be seen."""
+        """Several batches one behind the other, as recorded streams are to be seen. Rows without
+        prices are left out."""
         found = [batch for batch in batches]
         if len(found) == 1:
             return cls.of(found[0], *places[:1])
         symbols = tuple(dict.fromkeys(batch.symbol for batch in found))
         number = {symbol: index for index, symbol in enumerate(symbols)}
-        counts = np.array([len(batch.ticks) for batch in found], np.int64)
-        rows = np.concatenate([b.ticks for b in found]) if found else np.zeros(0, TICK_DTYPE)
+        ticks = [priced(batch.ticks) for batch in found]
+        counts = np.array([*map(len, ticks)], np.int64)
+        rows = np.concatenate(ticks) if found else np.zeros(0, TICK_DTYPE)
         server, columns = _columns_of(rows)
         offsets = np.repeat(np.array([b.offset_s * 1000 for b in found], np.int64), counts)
         of = np.repeat(np.array([number[b.symbol] for b in found], np.int32), counts)
@@ -183,6 +185,14 @@ def _columns_of(rows: TickArray) -> tuple[Ints, dict[str, Any]]:
         for name, source, _ in _COLUMNS:
             columns[name][block] = part[source]
     return server, columns
+
+
+def priced(ticks: TickArray) -> TickArray:
+    """Without the rows that lack a bid or an ask, which brokers send: they hold no price to act
+    on, live as in a backtest. Rows whose bid lies above the ask stay: a market may be crossed."""
+    lacking = ticks["bid"] <= 0
+    lacking |= ticks["ask"] <= 0
+    return ticks[~lacking] if lacking.any() else ticks
 
 
 def _constant(column: npt.NDArray[Any]) -> float | int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
@@ -75,14 +76,14 @@ class Indicator:
         return f"{type(self).__name__}({facts})"
 
 
-class OneInput(Indicator):
+class OneInput(Indicator, ABC):
     """An indicator of one series of numbers with one number as its value."""
 
     __slots__ = ()
 
+    @abstractmethod
     def update(self, value: float) -> float | None:
         """Take the next input."""
-        raise NotImplementedError
 
     def update_many(self, values: Values) -> FloatArray:
         """Take many inputs; NaN where `update` would return None."""

@@ -80,21 +80,25 @@ class Engine:
 
         Raises whatever the strategy raises, SourceError, Endless.
         """
+        waiting: list[AnyEvent] = []
         for portion in portions:
             if isinstance(portion, ClockTick):
                 self._clock(portion)
                 continue
             batches = portion.batches
             run = TickRun.merged(batches) if portion.by_time else TickRun.joined(batches)
+            self.quality.left_out(run.unpriced)
             if not len(run):
+                waiting += portion.events
                 continue
+            events, waiting = [*waiting, *portion.events], []
             before, self._last_run = self._last_run, run
             self._observe(run)
             if before is None:
-                self._begin(run, [*begin, *portion.events])
-            elif portion.events:
+                self._begin(run, [*begin, *events])
+            elif events:
                 self._trading.move(before, len(before) - 1)
-                self._trading.take(portion.events)
+                self._trading.take(events)
             self._walk(run)
             self._told(self.ticks, self.last_ms)
         self.close()
@@ -110,7 +114,7 @@ class Engine:
     def _walk(self, run: TickRun) -> None:
         """One run of ticks. See the top of this file."""
         stop = len(run)
-        clock: npt.NDArray[np.int64] = np.maximum.accumulate(run.time_ms)
+        clock = run.clock_ms
         trading, broker, strategy = self._trading, self._broker, self._strategy
         trading.passed = self.ticks
         at = recorded = 0

@@ -1,11 +1,12 @@
 """What is wrong with the ticks of a run: gaps, prices that are none, crossed prices, steps back.
 
-Nothing is taken away: a strategy sees what it would have seen live. The broker model trades at
-none of these prices.
+A strategy sees what it would have seen live: rows without a bid or an ask are left out there, too.
+The broker model trades at no crossed price.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +81,13 @@ class Quality:
                 seen.gap(int(time_ms[row]), int(steps[row]))
         seen.last_ms = int(time_ms[-1])
 
+    def left_out(self, unpriced: Mapping[str, int]) -> None:
+        """Rows without a price, by symbol, that nobody sees."""
+        for symbol, count in unpriced.items():
+            seen = self._seen.setdefault(symbol, _Seen())
+            seen.zero += count
+            seen.ticks += count
+
     def warnings(self) -> list[str]:
         """A line for each thing and symbol."""
         found = []
@@ -92,8 +100,8 @@ class Quality:
                 )
             if seen.zero:
                 found.append(
-                    f"{symbol}: {seen.zero} of {seen.ticks} ticks have no bid or no ask; nothing "
-                    "is traded at them"
+                    f"{symbol}: {seen.zero} of {seen.ticks} ticks have no bid or no ask: they "
+                    "are left out, as live"
                 )
             if seen.crossed:
                 found.append(

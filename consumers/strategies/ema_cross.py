@@ -20,8 +20,6 @@ class EmaCross(Strategy):
         self.cross = Crossover(Ema(self.fast), Ema(self.slow))
 
     def on_tick(self, tick: Tick) -> Signal | None:
-        if not tick.bid or not tick.ask:  # brokers send such rows: they hold no price
-            return None
         if side := self.cross.update(tick.mid):
             stop = tick.mid * (1 - side * self.stop_percent / 100)
             return self.target(side, stop_loss=stop, reason="fast EMA crossed slow EMA")

@@ -232,3 +232,20 @@ def test_a_strategy_of_the_settings_is_a_group_with_its_own_name() -> None:
     assert isinstance(group, Group)
     assert group.name == "strategy.quick"
     assert group.handler.casting.name == "quick"  # type: ignore[attr-defined]  # a StrategyHandler
+
+
+def test_rows_without_prices_are_seen_by_nobody_and_crossed_ones_stay() -> None:
+    bad = batch("EURUSD", 9, 12)
+    bad.ticks["bid"][3] = 0.0
+    bad.ticks["ask"][[3, 7]] = 0.0
+    bad.ticks["bid"][9] = 2.0  # above its ask
+    other = batch("GBPUSD", 1, 4)
+    kept = [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
+    run = TickRun.of(bad, "here")
+    assert run.time_ms.tolist() == bad.ticks["time_msc"][kept].tolist()
+    assert run.unpriced == {"EURUSD": 2}
+    both = TickRun.joined([bad, other], ["here", "there"])
+    assert (len(both), both.place_of(9), both.place_of(10)) == (14, "here", "there")
+    assert both.unpriced == TickRun.merged([bad, other]).unpriced == {"EURUSD": 2}
+    nothing = cut(bad, 3, 4)
+    assert fresh().run_all(TickRun.of(nothing)) == []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
 from operator import length_hint
@@ -57,14 +57,22 @@ class TickRun:
     symbol: npt.NDArray[np.int32] | None = None
     starts: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     places: tuple[str, ...] = ("",)
+    unpriced: Mapping[str, int] = field(default_factory=dict)
+    """Rows without a bid or an ask that were left out when it was made, by symbol."""
 
     @classmethod
     def of(cls, batch: _Batch, place: str = "") -> TickRun:
         """One batch; `place` names the entry it came in. Rows without prices are left out."""
-        server, columns = _columns_of(priced(batch.ticks))
+        ticks = batch.ticks
+        server, columns = _columns_of(ticks)
+        if _lacks_prices(columns):
+            ticks = priced(ticks)
+            server, columns = _columns_of(ticks)
+        lacking = len(batch.ticks) - len(ticks)
         return cls(
-            (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,), **columns
-        )
+            (batch.symbol,), server - batch.offset_s * 1000, server, places=(place,),
+            unpriced={batch.symbol: lacking} if lacking else {}, **columns,
+        )  # fmt: skip
 
     @classmethod
     def joined(cls, batches: Iterable[_Batch], places: Sequence[str] = ()) -> TickRun:
@@ -75,16 +83,22 @@ class TickRun:
             return cls.of(found[0], *places[:1])
         symbols = tuple(dict.fromkeys(batch.symbol for batch in found))
         number = {symbol: index for index, symbol in enumerate(symbols)}
-        ticks = [priced(batch.ticks) for batch in found]
+        ticks = [batch.ticks for batch in found]
+        server, columns = _columns_of(_concatenated(ticks))
+        if _lacks_prices(columns):
+            ticks = [priced(one) for one in ticks]
+            server, columns = _columns_of(_concatenated(ticks))
         counts = np.array([*map(len, ticks)], np.int64)
-        rows = np.concatenate(ticks) if found else np.zeros(0, TICK_DTYPE)
-        server, columns = _columns_of(rows)
         offsets = np.repeat(np.array([b.offset_s * 1000 for b in found], np.int64), counts)
         of = np.repeat(np.array([number[b.symbol] for b in found], np.int32), counts)
         starts = np.cumsum(counts) - counts if found else np.zeros(1, np.int64)
         named = tuple(places) or ("",) * max(1, len(found))
+        unpriced: dict[str, int] = {}
+        for batch, left in zip(found, ticks, strict=True):
+            if lacking := len(batch.ticks) - len(left):
+                unpriced[batch.symbol] = unpriced.get(batch.symbol, 0) + lacking
         return cls(
-            symbols, server - offsets, server,
+            symbols, server - offsets, server, unpriced=unpriced,
             symbol=of if len(symbols) > 1 else None, starts=starts, places=named, **columns,
         )  # fmt: skip
 
@@ -92,10 +106,10 @@ class TickRun:
     def merged(cls, batches: Iterable[_Batch]) -> TickRun:
         """Several batches by time (UTC); what is of the same ms keeps the order given."""
         run = cls.joined(batches)
-        if run.symbol is None and bool(np.all(run.time_ms[1:] >= run.time_ms[:-1])):
+        if run.symbol is None and run.clock_ms is run.time_ms:
             return run
         order = np.argsort(run.time_ms, kind="stable")
-        return run.picked(order)
+        return replace(run.picked(order), unpriced=run.unpriced)
 
     def picked(self, order: npt.NDArray[np.intp]) -> TickRun:
         """Those ticks in that order; what entry each came from is not known any more."""
@@ -125,6 +139,16 @@ class TickRun:
     def mid(self) -> Floats:
         """Between bid and ask."""
         return (self.bid + self.ask) / 2
+
+    @cached_property
+    def clock_ms(self) -> Ints:
+        """UTC as far as time has come at each tick: it never goes back."""
+        return _forward(self.time_ms)
+
+    @cached_property
+    def clock_server_ms(self) -> Ints:
+        """The broker's wall clock likewise, without the hour it is put back."""
+        return _forward(self.time_server_ms)
 
     @property
     def spread(self) -> Floats:
@@ -187,12 +211,29 @@ def _columns_of(rows: TickArray) -> tuple[Ints, dict[str, Any]]:
     return server, columns
 
 
+def _concatenated(ticks: Sequence[TickArray]) -> TickArray:
+    return np.concatenate(ticks) if ticks else np.zeros(0, TICK_DTYPE)
+
+
+def _lacks_prices(columns: Mapping[str, Floats]) -> bool:
+    """Whether some row has no bid or no ask (or none that is a number: looked at row by row)."""
+    bid, ask = columns["bid"], columns["ask"]
+    return bool(len(bid)) and not (bid.min() > 0 and ask.min() > 0)
+
+
 def priced(ticks: TickArray) -> TickArray:
     """Without the rows that lack a bid or an ask, which brokers send: they hold no price to act
     on, live as in a backtest. Rows whose bid lies above the ask stay: a market may be crossed."""
     lacking = ticks["bid"] <= 0
     lacking |= ticks["ask"] <= 0
     return ticks[~lacking] if lacking.any() else ticks
+
+
+def _forward(times_ms: Ints) -> Ints:
+    if bool((times_ms[1:] >= times_ms[:-1]).all()):
+        return times_ms
+    reached: Ints = np.maximum.accumulate(times_ms)
+    return reached
 
 
 def _constant(column: npt.NDArray[Any]) -> float | int | None:

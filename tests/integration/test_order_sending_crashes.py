@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from events.executing import OrderIntent
-from events.log import Log
+from events.log import Log, WriterHeld
 from events.redis import open_log
 from tests.conftest import Seeds
-from tests.integration.ordering import FINAL, Signals, sending
+from tests.integration.ordering import FINAL, Desk, Signals, sending
 from tests.integration.ordering_child import STEPS
 from tests.servers import RedisServer, wait_until
 
@@ -38,6 +39,12 @@ def child(folder: Path, url: str, *how: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate(timeout=PATIENCE_S)
+
+
+def is_ready(process: subprocess.Popen[str]) -> bool:
+    """Wait until it sends orders; False: it ended before."""
+    assert process.stdout is not None
+    return process.stdout.readline() == "ready\n"
 
 
 def settled(folder: Path, url: str, log: Log, signals: Signals, intents: list[OrderIntent]) -> None:
@@ -67,9 +74,7 @@ def run(folder: Path, url: str, steps: list[str], *how: str) -> None:
         intents: list[OrderIntent] = []
         for step in steps:
             with child(folder, url, step, *how) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n" or process.poll() is not None
-                if process.poll() is None:
+                if is_ready(process):  # else it died with what was left by those before
                     intents.append(signals.intent())
                     signals.send(intents[-1])
                 process.wait(PATIENCE_S)
@@ -103,8 +108,7 @@ def test_killed_at_any_moment_no_order_is_sent_twice(
         sys.stdout.write(f"--seed {seed} --runs 1\n")
         chance = random.Random(seed)
         with child(tmp_path, redis_server.url, "none") as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert is_ready(process)
             for _ in range(chance.randint(1, 4)):
                 intents.append(signals.intent())
                 signals.send(intents[-1])
@@ -122,25 +126,42 @@ def test_the_checker_goes_red_where_nothing_is_written_down_before_it_is_sent(
 
 
 @pytest.mark.slow
-def test_of_two_processes_at_one_account_one_sends_until_it_is_killed(
+def test_of_two_processes_at_one_account_one_sends_and_the_other_when_that_is_gone(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     url, log = redis_server.url, open_log(redis_server.url)
     signals = Signals(log)
-    with child(tmp_path, url, "none") as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "ready\n"
+    with child(tmp_path, url, "none") as first, ExitStack() as held:
+        assert is_ready(first)
         intents = [signals.intent()]
         assert signals.carried(intents[0]).state == "done"
-        with sending(tmp_path, log, open_log=lambda: open_log(url), ready=False) as desk:
-            wait_until(lambda: "orders" in desk.producer.report.incidents, what="an incident")
-            intents.append(signals.intent())
-            signals.carried(intents[1], timeout_s=PATIENCE_S)
-            assert not desk.sender.ready.is_set(), "two send"
-            first.kill()
-            assert desk.sender.ready.wait(PATIENCE_S)
-            intents.append(signals.intent())
-            assert signals.carried(intents[2], timeout_s=PATIENCE_S).state == "done"
-            fills = Counter(deal.magic for deal in desk.deals())
+        with pytest.raises(WriterHeld), sending(tmp_path, log, ready=False):
+            pass
+        first.send_signal(signal.SIGSTOP)
+        desk = taken_over(held, tmp_path, url, log)
+        wait_until(lambda: "orders" in desk.producer.report.incidents, what="an incident")
+        intents.append(signals.intent())
+        signals.send(intents[1])
+        first.send_signal(signal.SIGCONT)
+        assert not desk.sender.ready.is_set(), "two send"
+        first.kill()
+        assert desk.sender.ready.wait(PATIENCE_S)
+        intents.append(signals.intent())
+        assert signals.carried(intents[2], timeout_s=PATIENCE_S).state == "done"
+        signals.answered(intents[1], timeout_s=PATIENCE_S)
+        fills = Counter(deal.magic for deal in desk.deals())
     check(signals, intents, fills)
     log.close()
+
+
+def taken_over(held: ExitStack, folder: Path, url: str, log: Log) -> Desk:
+    """A second producer, as soon as the first one's silence lets it in."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return held.enter_context(
+                sending(folder, log, open_log=lambda: open_log(url), ready=False)
+            )
+        except WriterHeld:
+            assert time.monotonic() < deadline
+            time.sleep(1.0)

@@ -24,7 +24,7 @@ from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.tick_run import TickRun
 from events.decisions import TradeSignal
 from events.tick_files import load_ticks
-from events.ticks import OffsetSource, TickArray, TickBatch
+from events.ticks import TICK_DTYPE, OffsetSource, TickArray, TickBatch
 from producers.terminals.simulated import SimulatedOptions, SimulatedTerminal, TickOptions
 
 ROOT = Path(__file__).parents[2]
@@ -130,10 +130,13 @@ def test_each_goes_on_after_restarts_as_if_there_were_none(example: Example) -> 
 def test_rows_without_prices_move_no_average() -> None:
     example = EXAMPLES["ema-cross"]
     run = recorded(example.ticks).part(0, 20_000)
-    spoilt = run.picked(np.repeat(np.arange(20_000), np.where(np.arange(20_000) % 50, 1, 2)))
+    rows = np.repeat(np.arange(20_000), np.where(np.arange(20_000) % 50, 1, 2))
+    ticks = np.zeros(len(rows), TICK_DTYPE)
+    ticks["time_msc"], ticks["bid"], ticks["ask"] = run.time_ms[rows], run.bid[rows], run.ask[rows]
     second = np.flatnonzero(np.arange(20_000) % 50 == 0) + np.arange(400) + 1
-    spoilt.bid[second[::2]] = 0.0
-    spoilt.ask[second[1::2]] = 0.0
+    ticks["bid"][second[::2]] = 0.0
+    ticks["ask"][second[1::2]] = 0.0
+    spoilt = TickRun.of(TickBatch(run.symbols[0], ticks, 0, OffsetSource.LIVE, 0, 0))
     expected = [(one.event_time_ms, one.target) for one in instances(example).run_all(run)]
     found = [(one.event_time_ms, one.target) for one in instances(example).run_all(spoilt)]
     assert expected

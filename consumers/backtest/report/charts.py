@@ -53,7 +53,7 @@ def equity_chart(result: BacktestResult) -> go.Figure:
         x=times, y=_rounded(np.concatenate([[0.0], falls]), 3), name="drawdown", fill="tozeroy",
         line={"color": RED, "width": 1}, showlegend=False, row=2, col=1,
     )  # fmt: skip
-    figure.update_yaxes(title_text=_text(result.currency), row=1, col=1)
+    figure.update_yaxes(title_text=_text(result.currency), tickformat=",.2~f", row=1, col=1)
     figure.update_yaxes(title_text="drawdown %", row=2, col=1)
     return _dressed(figure)
 
@@ -71,9 +71,10 @@ def price_chart(result: BacktestResult, symbol: str) -> go.Figure:
     if trades:
         size = 6 if len(trades) > CROWDED_TRADES else 10
         _add_lines(figure, trades)
+        # A reversal leaves and enters at one point: the triangle lies inside the circle.
+        _add_exits(figure, [one for one in trades if one.close_time_ms], size=size + 3)
         _add_entries(figure, [one for one in trades if one.side == 0], size=size)
         _add_entries(figure, [one for one in trades if one.side], size=size)
-        _add_exits(figure, [one for one in trades if one.close_time_ms], size=size)
     figure.update_xaxes(rangeslider_visible=False)
     figure.update_yaxes(title_text=_text(symbol), tickformat="")
     return _dressed(figure)
@@ -181,7 +182,8 @@ def _add_exits(figure: go.Figure, trades: Sequence[Trade], *, size: int) -> None
         figure.add_scatter(
             x=moments(np.array([one.close_time_ms for one in chosen])),
             y=[one.price_exit for one in chosen], mode="markers", name=name,
-            marker={"symbol": "x", "size": size - 2, "color": color}, text=told,
+            marker={"symbol": "circle-open", "size": size, "color": color, "line": {"width": 2}},
+            text=told,
             hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
 

@@ -240,5 +240,9 @@ def _sections(sweep: SweepSection | None, walk: WalkSection | None) -> dict[str,
         if sweep is not None
         else None,
         "walk": walk,
-        "sweep_of": " of the best combination" if sweep is not None and walk is None else "",
+        "equity_of": " of all windows that were traded"
+        if walk is not None
+        else " of the best combination"
+        if sweep is not None
+        else "",
     }

@@ -85,14 +85,9 @@ def _pool(setting: Setting, processes: int) -> Iterator[tuple[Callable[..., Any]
     executor = ProcessPoolExecutor(
         processes, mp_context=context, initializer=_begin, initargs=(setting, ended)
     )
-    begun = False
 
     def submit(trial: Trial) -> Future[Outcome]:
-        nonlocal begun
-        if begun:
-            return executor.submit(_outcome_of, trial)
-        begun = True
-        with _deaf():  # processes are started here
+        with _deaf():  # a process may be started here
             return executor.submit(_outcome_of, trial)
 
     try:

@@ -57,14 +57,13 @@ class Tape:
     @cached_property
     def clock_ms(self) -> Ints:
         """UTC at each tick as far as the broker's time goes: it never goes back."""
-        reached: Ints = np.maximum.accumulate(self.run.time_ms)
+        reached = self.run.clock_ms
         return np.maximum(reached, self._since_ms) if self._since_ms > reached[0] else reached
 
     @cached_property
     def server_ms(self) -> Ints:
         """The broker's wall clock at each tick, without the hour it is put back."""
-        reached: Ints = np.maximum.accumulate(self.run.time_server_ms)
-        return reached
+        return self.run.clock_server_ms
 
     def first_after(self, time_ms: int, first: int, stop: int) -> int:
         """The first tick from `first` on that is later than a time; `stop`: none is."""

@@ -25,7 +25,7 @@ from consumers.backtest.sweep.grid import Axis, BadGrid, axes_of, combinations
 from consumers.backtest.sweep.pool import SweepFailed, SweepStopped
 from consumers.backtest.sweep.ranking import BadFigure, checked_figure, ranked
 from consumers.backtest.sweep.sweeping import SweepRequest, Walk, Watch, run_grid, run_walk
-from consumers.backtest.sweep.tape import taped
+from consumers.backtest.sweep.shared_ticks import shared
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import BadWalk, efficiency, windows_of
 from consumers.strategies.running.loading import BadStrategy
@@ -127,16 +127,16 @@ def test_the_best_comes_first_the_unknown_behind_it_and_failures_last() -> None:
 
 
 @pytest.mark.parametrize("portion", [60, 400])
-def test_a_run_over_a_tape_is_the_run_over_its_source(tmp_path: Path, portion: int) -> None:
+def test_a_run_over_shared_ticks_is_the_run_over_its_source(tmp_path: Path, portion: int) -> None:
     rows = ticks(TICKS)
     whole = plan(rows, portion)
-    tape = taped(whole.source, tmp_path, clock=False)
-    again = run_backtest(replace(whole, source=tape))
+    shared_ticks = shared(whole.source, tmp_path, clock=False)
+    again = run_backtest(replace(whole, source=shared_ticks))
     assert again.trades
     assert story(again) == story(run_backtest(whole))
     begin_ms, middle_ms = int(rows["time_msc"][0]), int(rows["time_msc"][700])
-    assert tape.reach == Span(begin_ms, int(rows["time_msc"][-1]) + 1)
-    part = run_backtest(replace(whole, source=tape.part(Span(begin_ms, middle_ms))))
+    assert shared_ticks.reach == Span(begin_ms, int(rows["time_msc"][-1]) + 1)
+    part = run_backtest(replace(whole, source=shared_ticks.part(Span(begin_ms, middle_ms))))
     assert part.deals == run_backtest(plan(rows[:700], portion)).deals
 
 
@@ -308,7 +308,7 @@ def test_windows_stitched_together_are_one_account(tmp_path: Path) -> None:
 def test_a_window_begins_warm_with_what_it_was_chosen_on(tmp_path: Path) -> None:
     rows = ticks(TICKS, seed=11)
     made = plan(rows)
-    taped(Made(rows), tmp_path, clock=False)
+    shared(Made(rows), tmp_path, clock=False)
     shop = Workshop(Setting.of(made, {"fast": "30", "slow": "90"}, tmp_path))
     turn_ms = int(rows["time_msc"][700])
     span = Span(turn_ms, None)

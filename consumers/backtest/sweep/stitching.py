@@ -11,7 +11,7 @@ import numpy as np
 from consumers.backtest.chart import ChartRecorder
 from consumers.backtest.result import BacktestResult, Costs, EquityCurve, PriceBars
 from consumers.backtest.sources.source import Portion, Span
-from consumers.backtest.sweep.tape import Tape
+from consumers.backtest.sweep.shared_ticks import SharedTicks
 from consumers.strategies.running.tick_run import TickRun
 
 _JOINED = ("signals", "deals", "targets", "risk", "deal_values", "offsets")
@@ -23,11 +23,12 @@ NOTE = (
 
 
 def stitched(
-    results: Sequence[BacktestResult], tape: Tape, *, chosen: Iterable[str]
+    results: Sequence[BacktestResult], shared_ticks: SharedTicks, *, chosen: Iterable[str]
 ) -> BacktestResult:
     """Results in the order of time, each of which began with the equity of the one before, as one.
 
-    `tape`: the ticks of all of them, for the chart. `chosen`: parameters that each has its own of.
+    `shared_ticks`: those of all of them, for the chart. `chosen`: parameters that each has its
+    own of.
     """
     first, last = results[0], results[-1]
     joined: dict[str, Any] = {
@@ -53,7 +54,7 @@ def stitched(
         seconds=sum(one.seconds for one in results),
         equity=_curve([one.equity for one in results]),
         costs=_costs(one.costs for one in results),
-        bars=bars_of(tape.part(Span(first.from_ms))),
+        bars=bars_of(shared_ticks.part(Span(first.from_ms))),
         assumptions=(*first.assumptions, NOTE),
         warnings=tuple(dict.fromkeys(warnings)),
         stopped=next((one.stopped for one in results if one.stopped), ""),
@@ -61,10 +62,10 @@ def stitched(
     )
 
 
-def bars_of(tape: Tape) -> dict[str, PriceBars]:
-    """The chart of every symbol on a tape."""
+def bars_of(shared_ticks: SharedTicks) -> dict[str, PriceBars]:
+    """The chart of every symbol there is."""
     charts: dict[str, ChartRecorder] = {}
-    for portion in tape.portions():
+    for portion in shared_ticks.portions():
         if not isinstance(portion, Portion):
             continue
         run = TickRun.joined(portion.batches)

@@ -17,7 +17,7 @@ from consumers.backtest.sweep.grid import Axis, combinations
 from consumers.backtest.sweep.pool import SweepStopped, outcomes
 from consumers.backtest.sweep.ranking import best, ranked
 from consumers.backtest.sweep.stitching import stitched
-from consumers.backtest.sweep.tape import Tape, taped
+from consumers.backtest.sweep.shared_ticks import SharedTicks, shared
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import Step, windows_of
 from consumers.strategies.authoring.parameters import parameters_of
@@ -81,7 +81,7 @@ class Watch:
 def run_grid(request: SweepRequest, settings: Settings, watch: Watch) -> Sweep:
     """Try every combination. Stopped early, it gives what is there by then.
 
-    Raises what `planned` raises, BadStrategy, TapeError, SweepFailed, ValueError where every
+    Raises what `planned` raises, BadStrategy, SharingError, SweepFailed, ValueError where every
     combination failed, SweepStopped while ticks are still being read.
     """
     with _setting(request, settings, watch) as (setting, _):
@@ -103,8 +103,8 @@ def run_walk(
     request: SweepRequest, settings: Settings, watch: Watch, *, count: int, in_sample: int
 ) -> Walk:
     """Choose on each window, trade on the next. Raises BadWalk, SweepStopped, and as `run_grid`."""
-    with _setting(request, settings, watch) as (setting, tape):
-        reach = tape.reach
+    with _setting(request, settings, watch) as (setting, shared_ticks):
+        reach = shared_ticks.reach
         assert reach is not None, "ticks were found"
         windows = windows_of(reach, count, in_sample)
         grid = list(combinations(request.axes))
@@ -128,7 +128,7 @@ def run_walk(
             if result.stopped or balance <= 0:
                 break
         names = [axis.name for axis in request.axes]
-        whole = stitched([step.result for step in steps], workshop.tape, chosen=names)
+        whole = stitched([step.result for step in steps], workshop.shared_ticks, chosen=names)
     return Walk(request.axes, request.figure, tuple(steps), whole)
 
 
@@ -160,7 +160,7 @@ def _key(trial: Trial) -> tuple[int, tuple[tuple[str, str], ...]]:
 @contextmanager
 def _setting(
     request: SweepRequest, settings: Settings, watch: Watch
-) -> Iterator[tuple[Setting, Tape]]:
+) -> Iterator[tuple[Setting, SharedTicks]]:
     """What all trials share, with the ticks on disk until the end."""
     asked = request.backtest
     _check_names(asked, request.axes)
@@ -169,13 +169,13 @@ def _setting(
         TemporaryDirectory(prefix="bridgectl-sweep-", ignore_cleanup_errors=True) as folder,
     ):
         place = Path(folder)
-        tape = taped(_Watched(plan.source, watch), place, clock=_has_timer(plan))
-        if tape.reach is None:
+        shared_ticks = shared(_Watched(plan.source, watch), place, clock=_has_timer(plan))
+        if shared_ticks.reach is None:
             raise NoTicks(
                 f"no tick of {', '.join(plan.source.symbols)} from {asked.span} in "
                 f"{plan.source.name}"
             )
-        yield Setting.of(plan, asked.parameters, place), tape
+        yield Setting.of(plan, asked.parameters, place), shared_ticks
 
 
 def _check_names(request: BacktestRequest, axes: Iterable[Axis]) -> None:

@@ -11,7 +11,7 @@ from consumers.backtest.report.figures import Figure, figures
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.running import Plan, run_backtest
 from consumers.backtest.sources.source import Portion, Span
-from consumers.backtest.sweep.tape import Tape
+from consumers.backtest.sweep.shared_ticks import SharedTicks
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.loading import load_strategy
 from consumers.strategies.running.tick_run import TickRun
@@ -40,17 +40,17 @@ class Setting:
     looks_ms: int
     warnings: tuple[str, ...]
     assumptions: tuple[str, ...]
-    tape: Path
+    folder: Path
     """Folder of the ticks."""
     source: str
 
     @classmethod
-    def of(cls, plan: Plan, parameters: Mapping[str, str], tape: Path) -> Setting:
-        """Of a plan whose ticks lie on a tape. `parameters`: texts it was loaded with."""
+    def of(cls, plan: Plan, parameters: Mapping[str, str], folder: Path) -> Setting:
+        """Of a plan whose ticks are shared. `parameters`: texts it was loaded with."""
         return cls(
             plan.code, plan.casting.name, dict(parameters), plan.casting.symbols, plan.account,
             dict(plan.instruments), plan.broker, plan.seed, plan.rules, plan.rules_name,
-            plan.looks_ms, (*plan.warnings, *plan.source.warnings), plan.assumptions, tape,
+            plan.looks_ms, (*plan.warnings, *plan.source.warnings), plan.assumptions, folder,
             plan.source.name,
         )  # fmt: skip
 
@@ -82,11 +82,11 @@ class Workshop:
 
     def __init__(self, setting: Setting, *, asked: Callable[[], None] = lambda: None) -> None:
         self._setting, self._asked = setting, asked
-        self._tape = Tape(setting.tape, Span(), name=setting.source)
+        self._shared_ticks = SharedTicks(setting.folder, Span(), name=setting.source)
 
     @property
-    def tape(self) -> Tape:
-        return self._tape
+    def shared_ticks(self) -> SharedTicks:
+        return self._shared_ticks
 
     def outcome(self, trial: Trial) -> Outcome:
         """Figures of a trial. One that fails says why; nothing of it is raised."""
@@ -114,7 +114,7 @@ class Workshop:
         if warm_from_ms is not None:
             instances = self._warmed(casting, Span(warm_from_ms, trial.span.from_ms))
         plan = Plan(
-            casting, setting.code, self._tape.part(trial.span), account, setting.instruments,
+            casting, setting.code, self._shared_ticks.part(trial.span), account, setting.instruments,
             setting.broker, setting.seed, setting.rules, setting.rules_name, setting.looks_ms,
             trial.span, setting.warnings, setting.assumptions, instances=instances,
         )  # fmt: skip
@@ -126,7 +126,7 @@ class Workshop:
         instances = Instances(casting)
         instances.mute = True
         try:
-            for portion in self._tape.part(span).portions():
+            for portion in self._shared_ticks.part(span).portions():
                 if isinstance(portion, Portion):
                     batches = portion.batches
                     run = TickRun.merged(batches) if portion.by_time else TickRun.joined(batches)

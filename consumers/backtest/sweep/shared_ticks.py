@@ -32,11 +32,11 @@ _PORTION = np.dtype(
 """Of a recorded second `clock` is 1, `first` the byte it begins at and `count` its length."""
 
 
-class TapeError(ValueError):
+class SharingError(ValueError):
     """Ticks could not be put on disk. The message names cause and cure."""
 
 
-class TapeWriter:
+class SharedTicksWriter:
     """Writes what a source gives into a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class TapeWriter:
         self._ticks = self._batches = self._clock = 0
 
     def write(self, items: Iterable[Portion | ClockTick]) -> None:
-        """Everything, to the end. Raises TapeError, and what the source raises."""
+        """Everything, to the end. Raises SharingError, and what the source raises."""
         names = ("ticks", "batches", "portions", "clock")
         try:
             files = [(self._folder / name).open("wb") for name in names]
@@ -63,7 +63,7 @@ class TapeWriter:
             told = json.dumps([*self._symbols])
             (self._folder / "symbols.json").write_text(told, encoding="utf-8")
         except OSError as error:
-            raise TapeError(
+            raise SharingError(
                 f"the ticks do not fit into {self._folder} ({error.strerror or error}): they take "
                 "60 bytes each; make room, or name another folder in TMPDIR"
             ) from error
@@ -94,7 +94,7 @@ class TapeWriter:
         return begun, len(told), 0, 1, event.event_time_ms, event.event_time_ms
 
 
-class Tape:
+class SharedTicks:
     """What was written, as a source of any span of it."""
 
     def __init__(self, folder: Path, span: Span, *, name: str) -> None:
@@ -107,9 +107,9 @@ class Tape:
         self._clock = _mapped(folder / "clock", np.dtype("u1"))
         self.warnings: list[str] = []
 
-    def part(self, span: Span) -> Tape:
+    def part(self, span: Span) -> SharedTicks:
         """The same ticks over another span."""
-        other = object.__new__(Tape)
+        other = object.__new__(SharedTicks)
         other.__dict__.update(self.__dict__)
         other._span, other.warnings = span, []
         return other
@@ -131,7 +131,7 @@ class Tape:
         return self._symbols
 
     def facts(self) -> list[AnyEvent]:
-        """The facts of a run are known before its ticks are put on a tape."""
+        """The facts of a run are known before its ticks are shared."""
         return []
 
     def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
@@ -163,11 +163,11 @@ class Tape:
         )
 
 
-def taped(source: Source, folder: Path, *, clock: bool) -> Tape:
-    """Read a source once, to the end. With `clock` recorded seconds are kept too. Raises TapeError
+def shared(source: Source, folder: Path, *, clock: bool) -> SharedTicks:
+    """Read a source once, to the end. With `clock` recorded seconds are kept too. Raises SharingError
     and what the source raises."""
-    TapeWriter(folder).write(source.portions(clock=clock))
-    return Tape(folder, Span(), name=source.name)
+    SharedTicksWriter(folder).write(source.portions(clock=clock))
+    return SharedTicks(folder, Span(), name=source.name)
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:

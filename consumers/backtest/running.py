@@ -56,8 +56,9 @@ class Plan:
     """What an operator switched on; None: everything is acted on."""
     instances: Instances | None = None
     """The strategy's objects, where they do not begin with nothing behind them."""
-    latency_of: Callable[[OrderIntent], int] | None = None
-    """How long each order is under way (ms), in place of what `broker` draws."""
+    latency_of: Callable[[OrderIntent, int], int] | None = None
+    """How long an order that leaves at a time (UTC ms) is under way (ms), in place of what `broker`
+    draws."""
 
 
 def run_backtest(

@@ -30,8 +30,8 @@ class ObservedLatency:
         self.intents: dict[int, OrderIntent] = {}
         self._counts: dict[tuple[str, str, int, str], int] = {}
 
-    def __call__(self, intent: OrderIntent) -> int:
-        """Keep an intent, and tell its delay."""
+    def __call__(self, intent: OrderIntent, now_ms: int) -> int:
+        """Keep an intent, and tell its delay from now on."""
         self.intents[intent.magic or intent.intent_id] = intent
         moment = self.signal_ms(intent)
         pending = intent.price_limit is not None or intent.price_stop is not None
@@ -42,7 +42,7 @@ class ObservedLatency:
         filled_ms = self._filled_ms.get(Key(*what, self._counts[what]))
         if filled_ms is None:
             return self.median_ms
-        return min(max(0, filled_ms - intent.event_time_ms), DELAY_MS_MAX)
+        return min(max(0, filled_ms - now_ms), DELAY_MS_MAX)
 
     @staticmethod
     def signal_ms(intent: OrderIntent) -> int | None:

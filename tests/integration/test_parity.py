@@ -39,21 +39,21 @@ from consumers.strategies import Strategy
 
 
 class Turns(Strategy):
-    """Long, flat, short, flat, every so many ticks."""
+    """Long and short, one after the other."""
 
-    every: int = 8
+    every_ms: int = 2_000
     symbols = ("BTCUSD",)
     lots = 0.3
 
     def setup(self):
-        self.count = 0
+        self.count, self.last_ms = 0, 0
 
     def on_tick(self, tick):
-        self.count += 1
-        if self.count % self.every == 0:
-            side = (1, 0, -1, 0)[self.count // self.every % 4]
-            stop = tick.mid * (1 - side * 0.05) if side else None
-            yield self.target(side, stop_loss=stop, reason=f"tick {self.count}")
+        if tick.time_ms - self.last_ms < self.every_ms:
+            return
+        self.count, self.last_ms = self.count + 1, tick.time_ms
+        side = 1 if self.count % 2 else -1
+        yield self.target(side, stop_loss=tick.mid * (1 - side * 0.05), reason=f"{self.count}")
 '''
 DEALS = 5
 FAST = {"account_idle_interval_s": 0.05, "account_interval_s": 0.05}

@@ -75,7 +75,8 @@ class BrokerModel:
     The account begins with its balance as the first deal. Indexes count the ticks of a run; runs
     follow each other. Raises NoConversion when money of a symbol that `traded` names cannot become
     account currency; the ticks of what converts it must be in the runs too (`conversions_of`).
-    `latency_of` tells how long each intent is under way, in ms, in place of what options draw.
+    `latency_of` tells how long an intent that leaves at a time (UTC ms) is under way, in ms, in
+    place of what options draw.
     """
 
     def __init__(
@@ -86,14 +87,16 @@ class BrokerModel:
         seed: int = 1,
         *,
         traded: Iterable[str] = (),
-        latency_of: Callable[[OrderIntent], int] | None = None,
+        latency_of: Callable[[OrderIntent, int], int] | None = None,
     ) -> None:
         self.account = account
         self.instruments = dict(instruments)
         self.options = options or BrokerOptions()
         conversions_of(account.currency, self.instruments, traded, rates=tuple(self.options.rates))
         self._chance = Chance(self.options, seed)
-        self._latency_of = latency_of or (lambda intent: self._chance.latency_ms(intent.intent_id))
+        self._latency_of = latency_of or (
+            lambda intent, _: self._chance.latency_ms(intent.intent_id)
+        )
         self._terms = terms_of(self.instruments, self.options)
         self._present = Present(
             tuple(self.instruments),
@@ -158,7 +161,7 @@ class BrokerModel:
         self._stand(self._enter(run), index)
         server = self._opened()
         self._sent += 1
-        delay_ms = self._latency_of(intent)
+        delay_ms = self._latency_of(intent, server.now_ms)
         underway = _Underway(server.now_ms + delay_ms, self._sent, intent, server.now_ms)
         if delay_ms:
             heapq.heappush(self._underway, underway)

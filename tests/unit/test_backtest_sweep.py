@@ -24,8 +24,8 @@ from consumers.backtest.sources.source import Span
 from consumers.backtest.sweep.grid import Axis, BadGrid, axes_of, combinations
 from consumers.backtest.sweep.pool import SweepFailed, SweepStopped
 from consumers.backtest.sweep.ranking import BadFigure, checked_figure, ranked
-from consumers.backtest.sweep.sweeping import SweepRequest, Walk, Watch, run_grid, run_walk
 from consumers.backtest.sweep.shared_ticks import shared
+from consumers.backtest.sweep.sweeping import SweepRequest, Walk, Watch, run_grid, run_walk
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import BadWalk, efficiency, windows_of
 from consumers.strategies.running.loading import BadStrategy

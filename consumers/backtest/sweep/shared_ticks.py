@@ -164,8 +164,8 @@ class SharedTicks:
 
 
 def shared(source: Source, folder: Path, *, clock: bool) -> SharedTicks:
-    """Read a source once, to the end. With `clock` recorded seconds are kept too. Raises SharingError
-    and what the source raises."""
+    """Read a source once, to the end. With `clock` recorded seconds are kept too. Raises
+    SharingError, and what the source raises."""
     SharedTicksWriter(folder).write(source.portions(clock=clock))
     return SharedTicks(folder, Span(), name=source.name)
 

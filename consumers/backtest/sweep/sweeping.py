@@ -16,8 +16,8 @@ from consumers.backtest.sources.source import NoTicks, Portion, Source
 from consumers.backtest.sweep.grid import Axis, combinations
 from consumers.backtest.sweep.pool import SweepStopped, outcomes
 from consumers.backtest.sweep.ranking import best, ranked
-from consumers.backtest.sweep.stitching import stitched
 from consumers.backtest.sweep.shared_ticks import SharedTicks, shared
+from consumers.backtest.sweep.stitching import stitched
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import Step, windows_of
 from consumers.strategies.authoring.parameters import parameters_of

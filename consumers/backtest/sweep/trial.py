@@ -82,11 +82,11 @@ class Workshop:
 
     def __init__(self, setting: Setting, *, asked: Callable[[], None] = lambda: None) -> None:
         self._setting, self._asked = setting, asked
-        self._shared_ticks = SharedTicks(setting.folder, Span(), name=setting.source)
+        self._ticks = SharedTicks(setting.folder, Span(), name=setting.source)
 
     @property
     def shared_ticks(self) -> SharedTicks:
-        return self._shared_ticks
+        return self._ticks
 
     def outcome(self, trial: Trial) -> Outcome:
         """Figures of a trial. One that fails says why; nothing of it is raised."""
@@ -114,7 +114,7 @@ class Workshop:
         if warm_from_ms is not None:
             instances = self._warmed(casting, Span(warm_from_ms, trial.span.from_ms))
         plan = Plan(
-            casting, setting.code, self._shared_ticks.part(trial.span), account, setting.instruments,
+            casting, setting.code, self._ticks.part(trial.span), account, setting.instruments,
             setting.broker, setting.seed, setting.rules, setting.rules_name, setting.looks_ms,
             trial.span, setting.warnings, setting.assumptions, instances=instances,
         )  # fmt: skip
@@ -126,7 +126,7 @@ class Workshop:
         instances = Instances(casting)
         instances.mute = True
         try:
-            for portion in self._shared_ticks.part(span).portions():
+            for portion in self._ticks.part(span).portions():
                 if isinstance(portion, Portion):
                     batches = portion.batches
                     run = TickRun.merged(batches) if portion.by_time else TickRun.joined(batches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from consumers.backtest.curve import slot_begins
 from consumers.backtest.result import PriceBars
 
 BARS_MAX = 4_000
@@ -66,13 +67,8 @@ class ChartRecorder:
 
 
 def _bars_of_ticks(time_ms: Ints, bid: Floats, interval_ms: int) -> tuple[Ints, Floats]:
-    """Bars of ticks. Where times only go forward their edges are searched for, since dividing
-    every time takes longer than all else."""
-    first, last = int(time_ms[0]) // interval_ms, int(time_ms[-1]) // interval_ms
-    if last - first >= len(time_ms) or bool((time_ms[1:] < time_ms[:-1]).any()):
-        return _bars(time_ms // interval_ms, bid, bid, bid, bid)
-    begins = np.unique(time_ms.searchsorted(np.arange(first, last + 1) * interval_ms))
-    begins[0] = 0
+    """Bars of ticks."""
+    begins = slot_begins(time_ms, interval_ms)
     rows = np.array(
         [
             bid[begins], np.maximum.reduceat(bid, begins), np.minimum.reduceat(bid, begins),

@@ -3,6 +3,8 @@ changed, and how far the broker's clock was ahead of UTC."""
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,14 +40,15 @@ class CurveRecorder:
         """Ticks over which positions were open: `equity` at each of them."""
         if not len(times_ms):
             return
-        slots = times_ms // self._interval_ms
-        edges = np.flatnonzero(slots[1:] != slots[:-1]) + 1
-        begins = np.concatenate([[0], edges])
-        ends = np.concatenate([edges, [len(slots)]]) - 1
-        lowest = np.minimum.reduceat(equity, begins)
-        rows = zip(times_ms[ends].tolist(), equity[ends].tolist(), lowest.tolist(), strict=True)
-        for time_ms, at_end, least in rows:
-            self._add((time_ms, balance, at_end, least, positions))
+        begins = slot_begins(times_ms, self._interval_ms)
+        ends = np.append(begins[1:], len(times_ms)) - 1
+        rows = zip(
+            times_ms[ends].tolist(), repeat(balance), equity[ends].tolist(),
+            np.minimum.reduceat(equity, begins).tolist(), repeat(positions),
+        )  # fmt: skip
+        self._add(next(rows))  # it may belong to the row before
+        self._rows.extend(rows)
+        self._bound()
 
     def ended(self, time_ms: int, balance: float, equity: float, positions: int) -> None:
         """The last row, whatever changed."""
@@ -64,7 +67,10 @@ class CurveRecorder:
             self._rows[-1] = _joined(self._rows[-1], row)
             return
         self._rows.append(row)
-        if len(self._rows) > self._rows_max:
+        self._bound()
+
+    def _bound(self) -> None:
+        while len(self._rows) > self._rows_max:
             self._interval_ms *= 2
             kept: list[Row] = []
             for one in self._rows:
@@ -104,6 +110,18 @@ class OffsetRecorder:
     def _change(self, time_ms: int, offset_s: int) -> None:
         if len(self._changes) < OFFSETS_MAX:
             self._changes.append((time_ms, offset_s))
+
+
+def slot_begins(times_ms: Ints, interval_ms: int) -> npt.NDArray[np.intp]:
+    """Where each stretch of times of one interval begins; there is at least one time. Where times
+    only go forward the edges are searched for, since dividing every time takes longer than all
+    else."""
+    first, last = int(times_ms[0]) // interval_ms, int(times_ms[-1]) // interval_ms
+    if last - first >= len(times_ms) or bool((times_ms[1:] < times_ms[:-1]).any()):
+        slots = times_ms // interval_ms
+        return np.append(0, np.flatnonzero(slots[1:] != slots[:-1]) + 1)
+    edges = times_ms.searchsorted(np.arange(first + 1, last + 1) * interval_ms)
+    return np.append(0, np.unique(edges))
 
 
 def _slot(row: Row, interval_ms: int) -> int:

@@ -209,6 +209,24 @@ class Valuer:
         hits = np.flatnonzero(np.broadcast_to(below, (count,)))
         return int(hits[0]) if len(hits) else None
 
+    def converting(self, ledger: Ledger) -> dict[str, bool] | None:
+        """The pairs whose prices turn margin into account currency, and whether margin rises with
+        the price; None where the price of something else may matter too."""
+        found: dict[str, bool] = {}
+        account, rates = self._account.currency, Rates(self._pairs, lambda _: None)
+        for one in self.holdings(ledger).sides:
+            contract = self._contracts[one.symbol]
+            if contract.currency_profit not in ("", account):
+                return None
+            source = contract.currency_margin
+            if source in ("", account):
+                continue
+            symbols = rates.symbols(source, account)
+            if len(symbols) != 1:
+                return None
+            found[symbols[0]] = self._pairs.get((source, account)) == symbols[0]
+        return found
+
     def margin_without(
         self, ledger: Ledger, position: OpenPosition, volume_lots: float, utc_ms: int
     ) -> float:

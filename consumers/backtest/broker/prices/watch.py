@@ -128,7 +128,7 @@ def _first_stop_out(server: TradeServer, present: Present, low: int, high: int, 
     if high <= low:
         return high
     valuer, ledger = server.valuer, server.ledger
-    if not _converts(server) and not _may_stop_out(server, present, low, high):
+    if not _may_stop_out(server, present, low, high):
         return high
     series: dict[str, Series | None] = {}
 
@@ -141,25 +141,37 @@ def _first_stop_out(server: TradeServer, present: Present, low: int, high: int, 
     return high if at is None else low + at
 
 
-def _converts(server: TradeServer) -> bool:
-    """Whether any money of what is open must be converted, so that bounds of single prices bound
-    nothing."""
-    currency = server.account.currency
-    for one in server.valuer.holdings(server.ledger).sides:
-        contract = server.valuer.contract(one.symbol)
-        if {contract.currency_profit, contract.currency_margin} - {"", currency}:
-            return True
-    return False
-
-
 def _may_stop_out(server: TradeServer, present: Present, low: int, high: int) -> bool:
-    """Whether it could, if every symbol were at its worst at once."""
+    """Whether it could, if every symbol were at its worst at once, and margin at its highest. True
+    also where that bounds nothing, because profits are converted."""
+    valuer, ledger = server.valuer, server.ledger
+    rising = valuer.converting(ledger)
+    if rising is None:
+        return True
+    ranges: dict[str, tuple[float, float, float, float] | None] = {}
+
+    def range_of(symbol: str) -> tuple[float, float, float, float] | None:
+        if symbol not in ranges:
+            series = present.series(symbol, low, high)
+            if series is None:
+                ranges[symbol] = None
+            else:
+                bid, ask = series
+                ranges[symbol] = (
+                    float(np.min(bid)), float(np.max(bid)), float(np.min(ask)), float(np.max(ask)),
+                )  # fmt: skip
+        return ranges[symbol]
 
     def worst(symbol: str) -> Series | None:
-        series = present.series(symbol, low, high)
-        if series is None:
-            return None
-        bid, ask = series
-        return float(np.min(bid)), float(np.max(ask))
+        found = range_of(symbol)
+        return None if found is None else (found[0], found[3])
 
-    return server.valuer.stopped_out(server.ledger, worst, 1) is not None
+    def dearest(symbol: str) -> Series | None:
+        found = range_of(symbol)
+        if found is None:
+            return None
+        return (found[1], found[3]) if rising.get(symbol, True) else (found[0], found[2])
+
+    if any(range_of(symbol) is None for symbol in rising):
+        return True
+    return bool(valuer.equity(ledger, worst) <= valuer.stop_out_equity(ledger, dearest))

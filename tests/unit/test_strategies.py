@@ -20,6 +20,7 @@ from consumers.strategies import Bar, Crossover, Ema, Signal, Strategy, Tick, Ti
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.loading import BadStrategy, load_strategy
 from consumers.strategies.running.remembering import NotStorable
+from consumers.strategies.running.walking import StrategyFailed
 from events.codec import decode, encode
 from events.decisions import TradeSignal
 from events.log import Lane, Slot
@@ -249,3 +250,42 @@ def test_rows_without_prices_are_seen_by_nobody_and_crossed_ones_stay() -> None:
     assert both.unpriced == TickRun.merged([bad, other]).unpriced == {"EURUSD": 2}
     nothing = cut(bad, 3, 4)
     assert fresh().run_all(TickRun.of(nothing)) == []
+
+
+class Warming(Everything):
+    warm_up = 3
+    timeframes = ("M1",)
+
+
+@pytest.mark.parametrize("kind", [Everything, Peeks, Raises, Warming])
+def test_single_ticks_and_batches_lead_to_the_same_signals_and_state(kind: type[Strategy]) -> None:
+    whole = batch("EURUSD", 21, 600)
+    whole.ticks["bid"][[5, 77]] = 0.0
+    expected = fresh(kind).run_all(TickRun.of(whole))
+    assert len(expected) > 20
+    for size in (1, 3, 4, 5, 40):
+        live, through = fresh(kind), fresh(kind)
+        found: list[TradeSignal] = []
+        again: list[TradeSignal] = []
+        for at in range(0, 600, size):
+            one = cut(whole, at, min(at + size, 600))
+            found += live.take(one)
+            again += through.run_all(TickRun.of(one))
+        assert found == again == expected, size
+        assert live.remember() == through.remember(), size
+
+
+def test_a_failure_of_a_single_tick_reads_as_that_of_a_batch() -> None:
+    bad = batch("EURUSD", 1, 6)
+    bad.ticks["bid"][3] = bad.ticks["ask"][3] = 3.0
+    told = []
+    for size in (1, 6):
+        instances = fresh(Raises)
+        before = 3 if size == 1 else 0
+        for at in range(before):
+            instances.take(cut(bad, at, at + 1))
+        with pytest.raises(StrategyFailed) as caught:
+            instances.take(cut(bad, before, before + size))
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+    assert "of its own" in told[0]

@@ -9,6 +9,7 @@ from consumers.bars import Bar, BarBuilder, ClosedBar, bars_of
 from consumers.strategies.running.tick_run import TickRun
 from events.candles import TIMEFRAME_SECONDS, CandleBatch
 from events.market import Instrument
+from events.ticks import PriceData
 
 FEW_TICKS = 12
 """So many are taken one by one: that is faster than arrays of them."""
@@ -54,6 +55,18 @@ class BarFeed:
             else:
                 found += builder.update_many(run, indexes)
         found.sort(key=lambda one: one.at)  # stable: shorter timeframes stay in front
+        return found
+
+    def closed_by_one(self, price: PriceData, facts: Instrument | None) -> list[Bar]:
+        """The same of one tick."""
+        _, time_ms, time_server_ms, bid, ask, last, volume, _ = price
+        found = []
+        for builder in self._builders.values():
+            if facts is not None:
+                builder.learn(facts)
+            bar = builder.update(time_ms, time_server_ms, bid, ask, last, volume)
+            if bar is not None:
+                found.append(bar)
         return found
 
     def is_new(self, bar: Bar) -> bool:

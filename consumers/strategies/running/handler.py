@@ -10,7 +10,6 @@ from typing import ClassVar
 from consumers.runtime.handler import Beginning, Given, Handler, Inputs, LooksBack
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.loading import Loaded, load_strategy
-from consumers.strategies.running.tick_run import TickRun
 from consumers.strategies.running.traits import traits_of
 from events.codec import AnyEvent, decode_data
 from events.decisions import TradeSignal
@@ -55,7 +54,7 @@ class StrategyHandler(Handler):
             return instances.deliver(event)
         if not instances.wants(event.symbol):
             return ()
-        return instances.run_all(TickRun.of(event, entry.place if entry is not None else ""))
+        return instances.take(event, entry.place if entry is not None else "")
 
     def remember(self) -> None:
         """Raises NotStorable."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from consumers.bars import Bar
 from consumers.strategies.authoring.signal import Signal
 from consumers.strategies.authoring.strategy import Strategy, Surroundings, live_in
 from consumers.strategies.running.bar_feed import BarFeed
 from consumers.strategies.running.holdings import Holdings
-from consumers.strategies.running.memory import remember_around, restore_around
-from consumers.strategies.running.part import Part, Prices, guarded
+from consumers.strategies.running.part import Part, ask, guarded, tell_bar
+from consumers.strategies.running.remembering import Prices, remember_around, restore_around
+from consumers.strategies.running.singly import FEW_TICKS, told_singly
 from consumers.strategies.running.tick_run import TickRun
 from consumers.strategies.running.traits import Traits, traits_of
 from consumers.strategies.running.walking import (
@@ -24,13 +24,13 @@ from consumers.strategies.running.walking import (
     Said,
     StrategyFailed,
     Walking,
-    signals_of,
 )
 from events.candles import CandleBatch
 from events.codec import AnyEvent
 from events.decisions import TradeSignal
 from events.market import Contracts, Instrument
 from events.operations import ClockTick
+from events.ticks import TickBatch
 from events.trading import Account, Deal
 
 TOGETHER = ""
@@ -75,12 +75,13 @@ class Instances:
         self._parts: dict[str, Part] = {}
         self._prices: dict[str, Prices] = {}
         self._walking: Walking | None = None
+        self._facts_new = self._account_new = True  # since they were remembered last
         self._wanted = frozenset(casting.wanted)
         for symbol in sorted(self._wanted):
             self._holdings.know(symbol)
 
     def wants(self, symbol: str) -> bool:
-        """Whether ticks of a symbol are for it."""
+        """Whether its ticks are for it."""
         return not self._wanted or symbol in self._wanted
 
     def strategies(self) -> Mapping[str, Strategy]:
@@ -117,6 +118,29 @@ class Instances:
             found += signals
         return found
 
+    def take(self, batch: TickBatch, place: str = "") -> list[TradeSignal]:
+        """A batch of the log, the same as a run of it: few ticks are cheaper one by one."""
+        if len(batch) > FEW_TICKS or self.traits.arrays:
+            return self.run_all(TickRun.of(batch, place))
+        self._note()
+        symbol, traits, found = batch.symbol, self.traits, list[TradeSignal]()
+        for price in batch:
+            if price.bid <= 0 or price.ask <= 0:  # as a run leaves them out
+                continue
+            part = self._part_of(symbol)
+            feed = self._feed(part, symbol) if traits.bars else None
+            facts = self._around.instruments.get(symbol)
+            said = told_singly(price, part, feed, facts, traits)
+            self._prices[symbol] = (price.bid, price.ask)
+            for signal in said if not self.mute else ():
+                of = self._checked_part(signal)
+                if self._is_warm(of):
+                    prices = self._prices.get(signal.symbol)
+                    found.append(self._event(of, signal, price.event_time_ms, prices))
+            if traits.warm_up and not traits.bars and part.ticks_seen < traits.warm_up:
+                part.ticks_seen += 1
+        return found
+
     def _begin(self, run: TickRun, first: int) -> Walking:
         self._note()
         told = run if first == 0 else run.part(first, len(run))
@@ -142,7 +166,7 @@ class Instances:
         feed = self._feed(part, symbol)
         closed = feed.closed_by(told, self._around.instruments.get(symbol))
         for order, (index, bar) in enumerate(closed):
-            yield Happening(first + index, order, partial(_tell_bar, part, feed, bar))
+            yield Happening(first + index, order, partial(tell_bar, part, feed, bar))
 
     def _arrays(self, told: TickRun, first: int) -> Iterator[Happening]:
         """What `on_ticks` says about the whole run, each at its tick."""
@@ -162,11 +186,11 @@ class Instances:
                     )
                 last = at
                 index = at if chosen is None else int(chosen[at])
-                yield Happening(first + index, order, partial(_same, signal))
+                yield Happening(first + index, order, partial(tuple, (signal,)))
 
     def said_of_arrays(self, name: str, part: Part, seen: TickRun) -> Sequence[Signal]:
         """What `on_ticks` of the part of that name says about ticks. Raises StrategyFailed."""
-        return [signal for _, signal in _ask(part, "on_ticks", part.strategy.on_ticks, seen)]
+        return [signal for _, signal in ask(part, "on_ticks", part.strategy.on_ticks, seen)]
 
     def _told(self, run: TickRun, said: Sequence[Said]) -> list[TradeSignal]:
         found = []
@@ -233,16 +257,16 @@ class Instances:
             facts = event.instruments
         for one in facts:
             if self.wants(one.symbol):
-                self._around.instruments[one.symbol] = one
+                self._around.instruments[one.symbol], self._facts_new = one, True
         return []
 
     def _on_account(self, event: Account) -> list[tuple[Part, Signal]]:
-        self._around.account = event
+        self._around.account, self._account_new = event, True
         self._holdings.hedging = event.margin_mode == HEDGING
         if not self.traits.account:
             return []
         parts = list(self._parts.values())
-        return [pair for p in parts for pair in _ask(p, "on_account", p.strategy.on_account, event)]
+        return [pair for p in parts for pair in ask(p, "on_account", p.strategy.on_account, event)]
 
     def _on_deal(self, event: Deal) -> list[tuple[Part, Signal]]:
         if not event.symbol or not self.wants(event.symbol):
@@ -253,7 +277,7 @@ class Instances:
             self._around.positions[fill.symbol, fill.leg] = fill.position
             part = self._parts.get(TOGETHER if self.traits.together else fill.symbol)
             if part is not None and self.traits.trades:
-                said += _ask(part, "on_trade", part.strategy.on_trade, fill)
+                said += ask(part, "on_trade", part.strategy.on_trade, fill)
         return said
 
     def _on_clock(self, time_ms: int) -> list[tuple[Part, Signal]]:
@@ -266,7 +290,7 @@ class Instances:
             if before is None or reached > before:
                 part.timer_ms, part.dirty = reached, True
             if before is not None and reached > before:
-                said += _ask(part, "on_timer", part.strategy.on_timer, reached)
+                said += ask(part, "on_timer", part.strategy.on_timer, reached)
         return said
 
     def _on_candles(self, event: CandleBatch) -> list[tuple[Part, Signal]]:
@@ -277,7 +301,7 @@ class Instances:
         feed = self._feed(part, event.symbol)
         if feed.seen < self.traits.warm_up:
             for bar in feed.older(event):
-                _ask(part, "on_bar", part.strategy.on_bar, bar)
+                ask(part, "on_bar", part.strategy.on_bar, bar)
         return []  # what is said about history is no signal
 
     # --- signals
@@ -350,13 +374,15 @@ class Instances:
             feed = part.bars[symbol] = BarFeed(symbol, self.traits.timeframes)
         return feed
 
-    # --- memory
-
     def remember(self) -> dict[str, Any]:
-        """Everything as plain values, by name; of the objects (`part:SYMBOL`) those that were told
-        something since it was asked last. Raises NotStorable."""
+        """Everything as plain values, by name; of objects (`part:SYMBOL`), facts and the account
+        those that are new since it was asked last. Raises NotStorable."""
         self._note()
-        told = remember_around(self._around, self._holdings, self._prices)
+        told = remember_around(
+            self._around, self._holdings, self._prices,
+            facts=self._facts_new, account=self._account_new,
+        )  # fmt: skip
+        self._facts_new = self._account_new = False
         for name, part in self._parts.items():
             if part.dirty:
                 told[f"part:{name}"] = part.remember()
@@ -371,21 +397,3 @@ class Instances:
             kind, _, symbol = name.partition(":")
             if kind == "part":
                 self._part(symbol).restore(told, self.traits.timeframes)
-
-
-def _tell_bar(part: Part, feed: BarFeed, bar: Bar) -> Sequence[Signal]:
-    if not feed.is_new(bar):
-        return ()
-    return [signal for _, signal in _ask(part, "on_bar", part.strategy.on_bar, bar)]
-
-
-def _same(signal: Signal) -> Sequence[Signal]:
-    return (signal,)
-
-
-def _ask(
-    part: Part, what: str, method: Callable[[Any], Any], told: object
-) -> list[tuple[Part, Signal]]:
-    part.dirty = True
-    said = guarded(what, part.strategy.symbol, lambda: signals_of(method(told), what))
-    return [(part, signal) for signal in said]

@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from consumers.bars import Bar
 from consumers.strategies.authoring.signal import Signal
 from consumers.strategies.authoring.strategy import Strategy
 from consumers.strategies.running.bar_feed import BarFeed
-from consumers.strategies.running.remembering import remembered, restore
-from consumers.strategies.running.walking import StrategyFailed
+from consumers.strategies.running.remembering import Prices, remembered, restore
+from consumers.strategies.running.walking import StrategyFailed, signals_of
 from events.decisions import TradeSignal
 
 T = TypeVar("T")
-Prices = tuple[float, float]
-"""Bid and ask."""
 
 
 @dataclass(slots=True)
@@ -84,3 +83,19 @@ def guarded(what: str, symbol: str, work: Callable[[], T]) -> T:
     except Exception as error:
         of = f" of {symbol}" if symbol else ""
         raise StrategyFailed(f"{what}{of} failed: {type(error).__name__}: {error}") from error
+
+
+def ask(
+    part: Part, what: str, method: Callable[[Any], Any], told: object
+) -> list[tuple[Part, Signal]]:
+    """Tell a strategy something; what it says to that. Raises StrategyFailed."""
+    part.dirty = True
+    said = guarded(what, part.strategy.symbol, lambda: signals_of(method(told), what))
+    return [(part, signal) for signal in said]
+
+
+def tell_bar(part: Part, feed: BarFeed, bar: Bar) -> list[Signal]:
+    """Tell it a closed bar, unless history told it already. Raises StrategyFailed."""
+    if not feed.is_new(bar):
+        return []
+    return [signal for _, signal in ask(part, "on_bar", part.strategy.on_bar, bar)]

@@ -21,9 +21,14 @@ from consumers.bars import Bar
 from consumers.runtime.state import UnstorableState
 from consumers.strategies.authoring.fill import Fill
 from consumers.strategies.authoring.signal import Signal
-from consumers.strategies.authoring.strategy import Strategy
+from consumers.strategies.authoring.strategy import Strategy, Surroundings
 from consumers.strategies.authoring.tick import Tick
+from consumers.strategies.running.holdings import Holdings
+from events.market import Instrument
+from events.trading import Account
 
+Prices = tuple[float, float]
+"""Bid and ask."""
 DEPTH_MAX = 40
 """Attributes nested deeper than this are refused."""
 TAG = "\x00"
@@ -327,3 +332,45 @@ def _made_anew(kind: str, state: Any, path: str) -> Any:
     raise NotStorable(
         f"{path} was a {kind} that setup() does not make: make it there, so that it can be restored"
     )
+
+
+def remember_around(
+    around: Surroundings,
+    holdings: Holdings,
+    prices: Mapping[str, Prices],
+    *,
+    facts: bool,
+    account: bool,
+) -> dict[str, Any]:
+    """By name: what is known of prices and of what the strategy holds; where they are asked for,
+    facts of symbols and the account."""
+    told: dict[str, Any] = {
+        "prices": {symbol: list(two) for symbol, two in sorted(prices.items())},
+        "holdings": holdings.state(),
+        "positions": [
+            [symbol, leg, lots] for (symbol, leg), lots in sorted(around.positions.items())
+        ],
+    }
+    if account:
+        told["account"] = None if around.account is None else around.account.model_dump_json()
+    if facts:
+        known = sorted(around.instruments.items())
+        told["instruments"] = {symbol: one.model_dump_json() for symbol, one in known}
+    return told
+
+
+def restore_around(
+    stored: Mapping[str, Any], around: Surroundings, holdings: Holdings
+) -> dict[str, Prices]:
+    """Take it back; returns the prices."""
+    if "holdings" not in stored:
+        return {}
+    holdings.restore(stored["holdings"])
+    around.positions = {(symbol, leg): lots for symbol, leg, lots in stored["positions"]}
+    account = stored["account"]
+    around.account = None if account is None else Account.model_validate_json(account)
+    around.instruments = {
+        symbol: Instrument.model_validate_json(text)
+        for symbol, text in stored["instruments"].items()
+    }
+    return {symbol: (bid, ask) for symbol, (bid, ask) in stored["prices"].items()}

@@ -15,6 +15,7 @@ from consumers.strategies.running.tick_run import TickRun, TickWalk
 CHUNK_TICKS = 1_024
 """Ticks that are made ready at once; what is cut off behind a signal is copied, so not more."""
 
+NO_STOP_ITERATION = "StopIteration was raised inside: next(...) without a default?"
 OnTick = Callable[[Tick], Any]
 _END = object()
 
@@ -179,7 +180,7 @@ class Walking:
             if found:
                 return found
         if walk.at - begun != count:  # it looks like the end of the ticks to whoever maps over them
-            raise RuntimeError("StopIteration was raised inside: next(...) without a default?")
+            raise RuntimeError(NO_STOP_ITERATION)
         return []
 
     def _told(self, walk: TickWalk, count: int) -> Iterator[Any]:

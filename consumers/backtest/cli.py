@@ -14,7 +14,7 @@ from rich.progress import Progress
 from consumers.backtest.broker.spec.writing import example_spec, spec_text
 from consumers.backtest.looking_ahead.cutting import LookAhead, check_look_ahead
 from consumers.backtest.planning import BacktestRequest, planned
-from consumers.backtest.report.output import Output, print_result
+from consumers.backtest.report.output import Output, print_result, result_json
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.running import run_backtest
 from consumers.backtest.sweep.commands import SweepOptions, sweep
@@ -121,7 +121,7 @@ def backtest(strategy: str | None, write_spec: str | None, as_json: bool, sets: 
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(result.to_json())
+        click.echo(result_json(result))
     else:
         print_result(page(), result)
     if ahead is not None:

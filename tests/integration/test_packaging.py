@@ -25,7 +25,7 @@ SYSTEMS = {
 def test_the_extras_resolve_from_wheels_alone(system: str, python: str) -> None:
     assert UV is not None
     extras = [
-        word for name in ("embedded", "mt5", "remote", "parquet") for word in ("--extra", name)
+        word for name in ("embedded", "mt5", "remote", "parquet", "report") for word in ("--extra", name)
     ]
     done = subprocess.run(
         [

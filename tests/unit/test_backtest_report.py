@@ -16,7 +16,7 @@ import pytest
 from consumers.backtest.report import charts, tables
 from consumers.backtest.report.figures import figures
 from consumers.backtest.report.labels import GROUPS, label_of, shown
-from consumers.backtest.report.output import BadOutput, Output
+from consumers.backtest.report.output import BadOutput, Output, result_json
 from consumers.backtest.report.page import SweepSection, WalkSection, report_html, write_report
 from consumers.backtest.report.tables import Cell
 from consumers.backtest.report.thinning import fewer_bars, rows_kept, trades_kept
@@ -87,7 +87,7 @@ def page() -> str:
     )
     return report_html(
         full(), sweep=SweepSection(("fast", "net"), rows, map_, (EVIL,)),
-        walk=WalkSection(("window",), [[EVIL]]), made=EVIL,
+        walk=WalkSection(("window",), [[EVIL]], turns_ms=(MONDAY_MS + HOUR_MS,)), made=EVIL,
     )  # fmt: skip
 
 
@@ -175,6 +175,21 @@ def test_a_file_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) ->
     with pytest.raises(BadOutput, match="is a folder"):
         Output(save=tmp_path).check()
     Output(tmp_path / "a.json", tmp_path / "a.html").check()
+
+
+def test_figures_stand_in_the_json_and_it_is_read_back() -> None:
+    made = full()
+    told = json.loads(result_json(made))
+    assert told["figures"] == figures(made)
+    assert BacktestResult.from_json(result_json(made)).to_json() == made.to_json()
+
+
+def test_a_result_that_was_saved_before_values_and_offsets_is_read() -> None:
+    told = json.loads(full().to_json())
+    del told["deal_values"], told["offsets"]
+    read = BacktestResult.from_json(json.dumps(told))
+    assert (read.deal_values, read.offsets) == ((), ())
+    assert figures(read)["exposure_gross_percent"] is None
 
 
 def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from consumers.backtest.cli import backtest
 from consumers.backtest.planning import BacktestRequest, planned
 from consumers.backtest.report.figures import figures
 from consumers.backtest.running import run_backtest
-from consumers.backtest.sources.source import Span
+from consumers.backtest.sources.source import Portion, Span
 from consumers.backtest.sweep.grid import Axis, BadGrid, axes_of, combinations
 from consumers.backtest.sweep.pool import SweepFailed, SweepStopped
 from consumers.backtest.sweep.ranking import BadFigure, checked_figure, ranked
@@ -28,7 +29,10 @@ from consumers.backtest.sweep.shared_ticks import shared
 from consumers.backtest.sweep.sweeping import SweepRequest, Walk, Watch, run_grid, run_walk
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import BadWalk, efficiency, windows_of
+from consumers.strategies import Signal
+from consumers.strategies.ema_cross import EmaCross
 from consumers.strategies.running.loading import BadStrategy
+from events.operations import ClockTick
 from events.settings import load
 from events.ticks import TickArray
 from tests.unit.test_backtest import Made, plan, story, ticks
@@ -319,3 +323,47 @@ def test_a_window_begins_warm_with_what_it_was_chosen_on(tmp_path: Path) -> None
         one.event_time_ms for one in whole.signals if one.event_time_ms >= turn_ms
     ]
     assert cold.signals[0].event_time_ms > warm.signals[0].event_time_ms
+
+
+# --- recorded seconds
+
+
+class Counting(EmaCross):
+    """Turns around by the clock."""
+
+    timer_s = 60.0
+
+    def setup(self) -> None:
+        super().setup()
+        self.seconds = 0
+
+    def on_timer(self, time_ms: int) -> Signal | None:
+        self.seconds += 1
+        side = "long" if self.seconds % 2 else "short"
+        return self.target(side, lots=0.1, stop_loss=0.5 if side == "long" else 2.0)
+
+
+class Recorded(Made):
+    """Ticks with the seconds that a producer recorded between them."""
+
+    def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
+        for number, portion in enumerate(super().portions()):
+            assert isinstance(portion, Portion)
+            yield portion
+            if clock:
+                yield ClockTick(event_time_ms=portion.batches[-1].event_time_ms + 500, offset_s=0)
+            assert number < TICKS
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_recorded_seconds_are_shared_where_a_strategy_has_a_timer(
+    tmp_path: Path, timed: bool
+) -> None:
+    rows = ticks(600)
+    made = plan(rows, 60)
+    casting = replace(made.casting, strategy=Counting if timed else EmaCross)
+    whole = replace(made, casting=casting, source=Recorded(rows, 60))
+    again = replace(whole, source=shared(whole.source, tmp_path, clock=True))
+    result = run_backtest(again)
+    assert result.signals
+    assert story(result) == story(run_backtest(whole))

@@ -22,6 +22,7 @@ from events.trading import Trade
 CURVE_ROWS_MAX = 4_000
 BARS_MAX = 800
 MARKED_TRADES_MAX = 500
+TURNS_MAX = 100
 CROWDED_TRADES = 80
 """With more of them marks are drawn smaller."""
 BLUE, GREEN, RED, GREY, AMBER = "#3b82c4", "#1f9d6b", "#d6493f", "#8b93a1", "#c98a1b"
@@ -30,8 +31,8 @@ BLUE, GREEN, RED, GREY, AMBER = "#3b82c4", "#1f9d6b", "#d6493f", "#8b93a1", "#c9
 Ints = npt.NDArray[np.int64]
 
 
-def equity_chart(result: BacktestResult) -> go.Figure:
-    """Equity and balance above, drawdown below."""
+def equity_chart(result: BacktestResult, *, turns_ms: Sequence[int] = ()) -> go.Figure:
+    """Equity and balance above, drawdown below. `turns_ms`: moments that are marked by a line."""
     curve = result.equity
     kept = rows_kept(curve.equity, CURVE_ROWS_MAX)
     times = moments(np.concatenate([[result.from_ms], curve.time_ms[kept]]))
@@ -55,6 +56,8 @@ def equity_chart(result: BacktestResult) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(title_text=_text(result.currency), tickformat=",.2~f", row=1, col=1)
     figure.update_yaxes(title_text="drawdown %", row=2, col=1)
+    for turn in moments(np.array(turns_ms[:TURNS_MAX], np.int64)):
+        figure.add_vline(turn, line={"color": GREY, "width": 1, "dash": "dot"})
     return _dressed(figure)
 
 

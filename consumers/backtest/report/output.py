@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -45,7 +46,7 @@ class Output:
         BadOutput."""
         try:
             if self.save is not None:
-                result.save(self.save)
+                self.save.write_text(result_json(result), encoding="utf-8")
             if self.report is not None:
                 from consumers.backtest.report.page import write_report
 
@@ -53,6 +54,11 @@ class Output:
         except OSError as error:
             name = error.filename or self.report or self.save
             raise BadOutput(f"{name} cannot be written: {error.strerror or error}") from error
+
+
+def result_json(result: BacktestResult) -> str:
+    """A result with its figures, as one JSON document that `BacktestResult.from_json` reads."""
+    return f'{result.to_json()[:-1]}, "figures": {json.dumps(figures(result))}}}'
 
 
 def print_result(console: Console, result: BacktestResult) -> None:

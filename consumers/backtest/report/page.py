@@ -56,6 +56,8 @@ class WalkSection:
     rows: Sequence[Sequence[str]]
     wide: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    turns_ms: tuple[int, ...] = ()
+    """Where a window ends and the next one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def report_html(
         script=_inside(script),
         made=made,
         **_head(result),
-        **_charts(result),
+        **_charts(result, walk.turns_ms if walk is not None else ()),
         **_tables(result),
         **_sections(sweep, walk),
     )
@@ -167,12 +169,14 @@ def _card(name: str, found: dict[str, Figure]) -> dict[str, str]:
     return {"label": label_of(name), "text": shown(name, value), "tone": tone}
 
 
-def _charts(result: BacktestResult) -> dict[str, Any]:
+def _charts(result: BacktestResult, turns_ms: Sequence[int]) -> dict[str, Any]:
     drawn = [symbol for symbol in result.symbols if symbol in result.bars][:PRICE_CHARTS_MAX]
     left = len(result.symbols) - len(drawn)
     closed = result.closed_trades
     return {
-        "equity": _chart("equity", "Equity and drawdown", charts.equity_chart(result)),
+        "equity": _chart(
+            "equity", "Equity and drawdown", charts.equity_chart(result, turns_ms=turns_ms)
+        ),
         "prices": [_price(result, symbol, number) for number, symbol in enumerate(drawn)],
         "prices_note": f"{left} more symbols are not drawn." if left > 0 else "",
         "costs": _chart("costs", "Costs by kind", charts.costs_chart(result.costs)),

@@ -122,7 +122,8 @@ def walk_section(walk: Walk) -> Any:
     from consumers.backtest.report.page import WalkSection
 
     rows = [_walk_row(walk, step) for step in walk.steps]
-    return WalkSection(WALK_HEAD, rows, frozenset({3}), tuple(walk_notes(walk)))
+    turns = tuple(step.result.from_ms for step in walk.steps[1:])
+    return WalkSection(WALK_HEAD, rows, frozenset({3}), tuple(walk_notes(walk)), turns)
 
 
 def walk_notes(walk: Walk) -> list[str]:

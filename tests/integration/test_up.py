@@ -127,7 +127,7 @@ def test_without_anything_configured_the_simulated_terminal_runs_on_embedded_ser
     finally:
         log.close()
 
-    ended = ours.run("up", "--for", "12s", "--json")
+    ended = ours.run("up", "--for", "5s", "--json")
     assert "no MT5 configured: simulated terminal" in ended.err
     assert "adopting the embedded redis whose owner has died" in ended.err
     assert ended.code == 0, ended.err

@@ -73,6 +73,11 @@ def compared(
         began=" and ".join(dict.fromkeys(task.start.told for task in live.tasks)),
         notes=[*live.notes, *result.warnings], assumptions=list(result.assumptions),
     )  # fmt: skip
+    if set(live.versions) != {handler.version}:
+        found.notes.append(
+            f"live ran {' and '.join(live.versions)} at last, and this is {handler.version}: the "
+            "file, its parameters or symbols were changed (--code and --set name others)"
+        )
     if result.stopped:
         found.notes.append(f"the backtest ended early: {result.stopped}")
     _compare_signals(found, live, result, run)

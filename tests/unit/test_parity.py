@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from consumers.failures.request import Action, Request
 from consumers.parity.comparing.causes import Cause
 from consumers.parity.comparing.quotes import QuotesAt
 from consumers.parity.finding import group_of, terminal_of
@@ -18,6 +19,7 @@ from consumers.parity.running import ParityRequest, compared
 from consumers.runtime.group import Group
 from consumers.runtime.task import TaskRun
 from consumers.strategies import Signal, Strategy, Tick
+from consumers.strategies.ema_cross import EmaCross
 from consumers.strategies.running.handler import handler_of
 from consumers.strategies.running.loading import load_strategy
 from consumers.strategies.running.tick_run import TickRun
@@ -89,9 +91,13 @@ class World:
         """Run it from here on."""
         handler = handler_of(load_strategy(code, parameters), name=NAME)
         self.group = Group(f"strategy.{NAME}", handler, namespaces=("demo",))
+        self.restart()
+
+    def restart(self) -> None:
+        """Another worker takes the tasks over."""
         specs = self.group.specs(self.log)
         self.log.tasks.open_group("demo", self.group.name, len(specs))
-        self.runs = []
+        self.runs: list[TaskRun] = []
         for spec in specs:
             seen = self.log.tasks.look([spec.slot])[0].token
             taken = self.log.tasks.acquire(spec.slot, "me", seen=seen)
@@ -109,8 +115,8 @@ class World:
 
     def pump(self) -> None:
         for run in self.runs:
-            while run.step().entries:
-                pass
+            while (step := run.step()).entries:
+                assert not step.halted
 
     def compared(self, **more: Any) -> ParityResult:
         return compared(self.log, ParityRequest("demo", self.group, **more))
@@ -195,6 +201,7 @@ def test_other_parameters_are_the_cause_where_they_were_others() -> None:
     found = compared(world.log, ParityRequest("demo", group))
     assert found.signals.differences
     assert set(found.causes()) == {Cause.VERSION}
+    assert any("parameters or symbols were changed" in note for note in found.notes)
 
 
 def test_ticks_that_came_late_are_seen_where_they_came() -> None:
@@ -220,6 +227,62 @@ def test_a_span_leaves_out_what_lies_outside_of_it() -> None:
     within = [one for one in world.signals() if span.from_ms <= one.event_time_ms < span.to_ms]  # type: ignore[operator]  # both are set
     found = world.compared(span=span)
     assert found.signals.live == found.signals.matched == len(within) > 0
+
+
+def test_what_left_the_log_is_followed_from_the_oldest_snapshot() -> None:
+    """With what the strategy remembered there; earlier signals are not compared, which is told."""
+    world = World(**SLOW)
+    world.ticks(0, 1_000)
+    for run in world.runs:
+        run._snapshots._every_s = 0.0
+        run._snapshots._due_at = 0.0
+    world.pump()
+    before = len(list(world.signals()))
+    for run in world.runs:
+        run._snapshots._due_at = float("inf")
+    for number in range(PARTITIONS):
+        stream = Slot("demo", SOURCE, number).stream(Lane.NORMAL)
+        world.log.retained.trim(stream, world.log.info(stream).last_id, ())
+    world.ticks(1_000, 2_000)
+    world.pump()
+    found = world.compared()
+    assert found.signals_percent == 100
+    assert 0 < found.signals.live < len(list(world.signals()))
+    assert found.signals.live == len(list(world.signals())) - before
+    assert any("what it said before is not kept" in note for note in found.notes)
+    assert "snapshot" in found.began
+
+
+class Shy(EmaCross):
+    """Cannot bear one price."""
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        if tick.bid == 9.0:
+            raise ValueError("too high")
+        return super().on_tick(tick)
+
+
+def test_an_entry_that_an_operator_dropped_is_left_out_of_the_backtest() -> None:
+    world = World(f"{__name__}:Shy", **SLOW)
+    world.ticks(0, 1_000)
+    world.pump()
+    rows = random_walk(6_000, start_ms=START_MS, step_ms=1_000, seed=0)[1_000:1_005]
+    rows["bid"] = 9.0
+    partition = partition_of("EURUSD", PARTITIONS)
+    world._append(partition, batch_of(rows, "EURUSD"))
+    [run] = [one for one in world.runs if one.spec.slot.partition == partition]
+    while not run.step().halted:
+        pass
+    stream = Slot("demo", SOURCE, partition).stream(Lane.NORMAL)
+    [bad] = world.log.newest(stream)
+    request = Request("1", Action.DROP, bad.place, "test", "a test", asked_ms=1)
+    world.log.tasks.ask(run.spec.slot, request.id, request.to_bytes())
+    world.restart()
+    world.ticks(1_005, 2_000)
+    world.pump()
+    found = world.compared()
+    assert found.signals_percent == 100
+    assert found.signals.live > 5
 
 
 def test_a_strategy_is_found_by_its_name() -> None:

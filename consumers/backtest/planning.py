@@ -100,18 +100,24 @@ def planned(request: BacktestRequest, settings: Settings) -> Iterator[Plan]:
 def _of_files(request: BacktestRequest, loaded: Loaded, settings: Settings) -> Plan:
     """A plan on files of ticks or bars."""
     files = [parse_source(text) for text in request.sources]
+    for file in files:
+        if not file.path.is_file():
+            raise BadRequest(
+                f"{file.path}: there is no such file (a word instead of files is one of "
+                f"{', '.join(RECORDED)})"
+            )
     held = tuple(dict.fromkeys(file.symbol for file in files))
     traded = _traded(request, loaded, held)
-    spec = _spec(request, [], "tick files")
-    account = spec.require(traded)
-    needed = _needed(traded, spec, account, held)
-    chosen = [file for file in files if file.symbol in needed]
     missing = [symbol for symbol in traded if symbol not in held]
     if missing:
         raise BadRequest(
             f"no file holds {', '.join(missing)} (the files hold {', '.join(held)}): give one as "
             "SYMBOL=FILE"
         )
+    spec = _spec(request, [], "tick files")
+    account = spec.require(traded)
+    needed = _needed(traded, spec, account, held)
+    chosen = [file for file in files if file.symbol in needed]
     clock = _rule(request.clock or _clock_of(settings))
     file_clock = _rule(request.file_clock)
     bars = {is_bar_file(file.path) for file in chosen}

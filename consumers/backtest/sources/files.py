@@ -10,6 +10,7 @@ from events.clock_rules import ClockRule
 from events.codec import AnyEvent
 from events.operations import ClockTick
 from events.tick_files import TickFileError, TickSource
+from events.tick_files.fields import Ints
 from events.tick_files.runs import server_runs
 from events.ticks import Mark, TickBatch
 
@@ -48,6 +49,7 @@ class FileSource:
                 "give one as SYMBOL=FILE"
             )
         self._span, self._clock, self._file_clock = span, clock, file_clock
+        self._held: dict[str, Span] = {}
         self.warnings: list[str] = []
 
     @property
@@ -64,7 +66,16 @@ class FileSource:
 
     def portions(self, *, clock: bool = False) -> Iterator[Portion | ClockTick]:
         """See `Source.portions`; files hold no recorded seconds. Raises SourceError."""
-        yield from merged([self._batches(files) for files in self._files.values()])
+        seen = False
+        for portion in merged([self._batches(files) for files in self._files.values()]):
+            seen = True
+            yield portion
+        if not seen:
+            held = "; ".join(f"{name} {edges}" for name, edges in sorted(self._held.items()))
+            raise NoTicks(
+                f"no tick of {', '.join(self._files)} from {self._span} in {self.name}; there is: "
+                f"{held or 'no tick'}"
+            )
 
     def _batches(self, files: Sequence[TickSource]) -> Iterator[TickBatch]:
         for file in files:
@@ -73,6 +84,7 @@ class FileSource:
                     if not len(run.ticks):
                         continue
                     newest_ms = int(run.ticks["time_msc"].max()) - run.offset_s * 1000
+                    self._hold(file.symbol, run.ticks["time_msc"], run.offset_s)
                     batch = self._span.cut(
                         TickBatch(
                             file.symbol, run.ticks, run.offset_s, run.offset_source, newest_ms,
@@ -85,3 +97,13 @@ class FileSource:
                 if not error.rows:
                     raise SourceError(str(error)) from error
                 self.warnings.append(f"{error}: the {error.rows} ticks before it are used")
+
+    def _hold(self, symbol: str, server_ms: Ints, offset_s: int) -> None:
+        """Remember from when to when there are ticks, for who asks for others."""
+        first, last = int(server_ms.min()), int(server_ms.max())
+        before = self._held.get(symbol, Span(first - offset_s * 1000, last - offset_s * 1000))
+        assert before.from_ms is not None
+        assert before.to_ms is not None
+        self._held[symbol] = Span(
+            min(before.from_ms, first - offset_s * 1000), max(before.to_ms, last - offset_s * 1000)
+        )

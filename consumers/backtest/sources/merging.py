@@ -12,7 +12,8 @@ from consumers.backtest.sources.source import Portion, part_of
 from events.ticks import TickBatch
 
 PORTION_TICKS_MAX = 250_000
-"""A portion of one stream alone is no longer than that (15 MB)."""
+"""A portion is about that long at most (15 MB): where one stream is far denser than others, all
+wait for it."""
 
 
 class _Feed:
@@ -39,6 +40,14 @@ class _Feed:
     @property
     def reaches_ms(self) -> int:
         return int(self._waiting[-1][1][-1])
+
+    def passes_ms(self, count: int) -> int:
+        """When so many of the ticks that were read were seen; where all are fewer, the last."""
+        for _, seen in self._waiting:
+            if len(seen) >= count:
+                return int(seen[count - 1])
+            count -= len(seen)
+        return self.reaches_ms
 
     def up_to(self, time_ms: int) -> list[TickBatch]:
         """Take what is seen by then."""
@@ -76,7 +85,8 @@ def merged(feeds: Iterable[Iterable[TickBatch]]) -> Iterator[Portion]:
         open_feeds = [feed for feed in open_feeds if feed.waits]
         if not open_feeds:
             return
-        until_ms = min(feed.reaches_ms for feed in open_feeds)
+        share = max(1, PORTION_TICKS_MAX // len(open_feeds))
+        until_ms = min(feed.passes_ms(share) for feed in open_feeds)
         batches = [batch for feed in open_feeds for batch in feed.up_to(until_ms)]
         yield Portion(tuple(batches), by_time=len({batch.symbol for batch in batches}) > 1)
 

@@ -35,15 +35,23 @@ def activate(server: TradeServer, order: BrokerOrder, price: float) -> None:
         return  # it is in the history as rejected
 
 
-def stop_out(server: TradeServer) -> None:
-    """Close the biggest loser, and the next, until the level holds again."""
+def stop_out(server: TradeServer) -> bool:
+    """Close the biggest loser, and the next, until the level holds again. Where a market is
+    closed nothing can be: then it waits. Returns whether anything was closed."""
+    closed = False
     while server.ledger.positions:
         figures = server.valuer.figures(server.ledger, server.now_ms)
         mode, level = server.account.margin_so_mode, server.account.margin_so_so
         if not figures.stopped_out(mode=mode, level=level):
-            return
+            return closed
         marks = server.valuer.marks(server.ledger, server.now_ms)
-        worst = stop_out_first(server.valuer.valuations(server.ledger, marks))
-        assert worst is not None
+        valued = server.valuer.valuations(server.ledger, marks)
+        held = server.ledger.positions
+        trading = (one for one in valued if server.is_open(held[one.identifier].symbol))
+        worst = stop_out_first(trading)
+        if worst is None:
+            return closed
         text = f"so: {figures.margin_level_percent:.2f}%"
         server.close(server.ledger.positions[worst], reason=mt5.ORDER_REASON_SO, comment=text)
+        closed = True
+    return closed

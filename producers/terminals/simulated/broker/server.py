@@ -69,6 +69,10 @@ class TradeServer(Server):
         self.market = market
         self.quotes = quotes
         self.actors: dict[str, Actor] = {}
+        self.valued_by: tuple[int, list[str]] = (-1, [])
+        """Revision of the ledger, and the symbols by whose prices it is valued."""
+        self.stop_out_again_ms = 0
+        """Before that no stop-out is tried: every market was closed when it was due."""
 
     def process(self, until_utc_ms: int) -> None:
         """Let everything happen up to a moment, in order of time, however far apart the calls."""

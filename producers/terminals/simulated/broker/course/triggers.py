@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from events.accounting import OpenPosition
 from events.broker.orders import BrokerOrder
-from events.ticks import TickArray
+from events.ticks import TICK_DTYPE, TickArray
 from producers.terminals import constants as mt5
 from producers.terminals.simulated.market.generated import Market
 
@@ -43,8 +43,7 @@ def first_trigger(
     for order in orders:
         waiting.setdefault(order.symbol, []).append(order)
     for symbol in sorted(held.keys() | waiting.keys()):
-        rows = market.ticks(symbol, after_utc_ms + 1, until_utc_ms + 1)
-        rows = rows[(rows["bid"] > 0) & (rows["ask"] > 0) & (rows["time_msc"] > 0)]
+        rows = market_ticks(market, symbol, after_utc_ms, until_utc_ms)
         if not len(rows):
             continue
         span = _Span.of(rows)
@@ -53,6 +52,15 @@ def first_trigger(
         for order in waiting.get(symbol, ()):
             found += _of_order(order, span)
     return min(found, key=lambda trigger: trigger.utc_ms, default=None)
+
+
+def market_ticks(market: Market, symbol: str, after_ms: int, until_ms: int) -> TickArray:
+    """Ticks with both prices and after < time <= until; none of a symbol without a market."""
+    try:
+        rows = market.ticks(symbol, after_ms + 1, until_ms + 1)
+    except KeyError:
+        return np.empty(0, TICK_DTYPE)
+    return rows[(rows["bid"] > 0) & (rows["ask"] > 0) & (rows["time_msc"] > 0)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ def compared(
         found.notes.append(f"the backtest ended early: {result.stopped}")
     _compare_signals(found, live, result, run)
     _compare_fills(found, live, result, run)
+    if not found.signals.compared:
+        found.notes.append(f"neither gave a signal from {request.span}: nothing is compared")
     return found
 
 

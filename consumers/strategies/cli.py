@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from consumers.strategies.authoring.parameters import parameters_of
 from consumers.strategies.authoring.strategy import Strategy
+from consumers.strategies.checking import Trial, made_up, of_files, recorded, tried
 from consumers.strategies.enabling.chosen import namespace_of
 from consumers.strategies.enabling.cli import checked_strategy, texts_of
 from consumers.strategies.enabling.page import reasons, table
 from consumers.strategies.enabling.sets import strategy_sets
 from consumers.strategies.enabling.standing import Standing, standings
-from consumers.strategies.running.instances import Casting, Instances
+from consumers.strategies.running.instances import Casting
 from consumers.strategies.running.loading import BUNDLED, BadStrategy, Loaded, load_strategy
-from consumers.strategies.running.tick_run import TickRun
+from consumers.strategies.warming import made_up_facts
+from events.archive.source import EntrySource, opened_source
 from events.cli import NoServer, opened_log
+from events.clock_rules import ClockRule
+from events.instants import instant_option
 from events.log import LogUnavailable
 from events.settings import Settings, load
-from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
+from events.tick_files import parse_source
+from events.views.moments import utc_text
 from events.views.tables import page
 
-TICKS = 100_000
+EXIT_DIFFERS = 3
+SIGNALS_SHOWN = 5
 _NEW = '''"""Long while the fast average lies above the slow one, else short."""
 
 from consumers.strategies import Crossover, Ema, Strategy
@@ -118,64 +122,88 @@ def new(file: Path) -> None:
 @click.command()
 @click.argument("code", metavar="FILE:CLASS")
 @click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
-@click.option("--symbol", "symbols", multiple=True, help="Symbols of the made-up ticks; repeat.")
+@click.option("--symbol", "symbols", multiple=True, metavar="NAME", help="Only these; repeat.")
+@click.option("--file", "files", multiple=True, metavar="[SYMBOL=]FILE",
+              help="On ticks of this file: MT5's export, CSV or Parquet; repeat.")  # fmt: skip
+@click.option("--clock", metavar="RULE", help="Of files: the broker's clock, as MT5_CLOCK.")
+@click.option("--terminal", metavar="NAME", help="On what was recorded of this terminal.")
+@click.option("--from", "from_ms", callback=instant_option, metavar="TIME",
+              help="Ticks from this UTC time on.")  # fmt: skip
+@click.option("--to", "to_ms", callback=instant_option, metavar="TIME",
+              help="Ticks before this UTC time.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def check(code: str, sets: tuple[str, ...], symbols: tuple[str, ...], as_json: bool) -> None:
-    """Load a strategy, run it over made-up ticks, and hold it to what live runs ask of it.
+def check(
+    code: str,
+    sets: tuple[str, ...],
+    symbols: tuple[str, ...],
+    files: tuple[str, ...],
+    clock: str | None,
+    terminal: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    as_json: bool,
+) -> None:
+    """Load a strategy, run it over ticks, and hold it to what live runs ask of it.
 
-    The same ticks are given whole and in pieces with a restart between them: signals that differ
-    show a look ahead, or something that is not remembered. Leaves with 3 then.
+    The ticks are made up; those of files with --file, recorded ones with --terminal, --from or
+    --to. They are given whole, and in pieces with restarts between them: signals that differ show
+    a look ahead, or something that is not remembered. Leaves with 3 then.
 
     \b
     bridgectl strategies check my_strategy.py
-    bridgectl strategies check ema_cross:EmaCross --set fast=20
+    bridgectl strategies check ema_cross:EmaCross --set fast=20 --terminal demo --from 2024-05-06
+    bridgectl strategies check breakout --file EURUSD_ticks.csv.gz
     """
     loaded = checked_strategy(code, texts_of(sets), symbols)
-    chosen = symbols or loaded.symbols or ("EURUSD",)
-    batches = _made_up(chosen)
-    begun = time.perf_counter()
-    whole = [s for run in _pieces(batches, 1) for s in _fresh(loaded, chosen).run_all(run)]
-    seconds = time.perf_counter() - begun
-    instances, kept, cut = _fresh(loaded, chosen), dict[str, object](), []
-    for run in _pieces(batches, 7):
-        cut += instances.run_all(run)
-        kept |= instances.remember()
-        instances = _fresh(loaded, chosen)
-        instances.restore(kept)
-    same, speed = whole == cut, TICKS / seconds
-    if as_json:
-        told = {"code": code, "signals": len(whole), "ticks_per_s": speed, "same_in_pieces": same}
-        click.echo(json.dumps(told))
+    settings = load()
+    if files:
+        if terminal is not None:
+            raise click.UsageError("--file and --terminal together: give one or the other")
+        sources = [parse_source(text) for text in files]
+        held = tuple(dict.fromkeys(source.symbol for source in sources))
+        casting = _casting(loaded, symbols or loaded.symbols or held)
+        chosen = [source for source in sources if source.symbol in casting.wanted]
+        rule = ClockRule.parse(clock) if clock else None
+        trial, where = tried(casting, of_files(chosen, rule, from_ms, to_ms)), ", ".join(files)
+    elif terminal is not None or from_ms is not None or to_ms is not None:
+        with opened_source(settings, told=lambda line: click.echo(line, err=True)) as entries:
+            where = _terminal(entries, terminal, settings)
+            casting = Casting(loaded.strategy, loaded.name, symbols, loaded.parameters)
+            trial = tried(casting, recorded(entries, where, casting, from_ms, to_ms))
     else:
-        click.echo(f"{code}: {len(whole)} signals on {TICKS} made-up ticks, {speed:,.0f} ticks/s")
-        for one in whole[:5]:
-            click.echo(f"  {one.event_time_ms} {one.symbol} {one.target}  {one.reason}")
-        click.echo(
-            "the same in pieces, with restarts between them"
-            if same
-            else "OTHER signals in pieces: it looks ahead, or something is not remembered"
-        )
-    click.get_current_context().exit(0 if same else 3)
+        made = symbols or loaded.symbols or ("EURUSD",)
+        trial, where = tried(_casting(loaded, made), made_up(made)), "made-up ticks"
+    _tell(trial, code, where, no_stop=bool(loaded.no_stop), as_json=as_json)
+    click.get_current_context().exit(0 if trial.same else EXIT_DIFFERS)
 
 
-def _fresh(loaded: Loaded, symbols: tuple[str, ...]) -> Instances:
-    return Instances(Casting(loaded.strategy, loaded.name, symbols, loaded.parameters))
+def _casting(loaded: Loaded, symbols: tuple[str, ...]) -> Casting:
+    """With made-up facts of the symbols: nothing tells them here."""
+    facts = {symbol: made_up_facts(symbol) for symbol in symbols}
+    return Casting(loaded.strategy, loaded.name, symbols, loaded.parameters, facts)
 
 
-def _made_up(symbols: tuple[str, ...]) -> TickRun:
-    """A seeded random walk per symbol, by time."""
-    batches = []
-    for seed, symbol in enumerate(symbols):
-        chance, count = np.random.default_rng(seed), TICKS // len(symbols)
-        ticks = np.zeros(count, TICK_DTYPE)
-        ticks["time_msc"] = 1_700_000_000_000 + np.cumsum(chance.integers(1, 20_000, count))
-        ticks["bid"] = np.round(1.1 * np.exp(np.cumsum(chance.normal(0, 1e-4, count))), 5)
-        ticks["ask"] = ticks["bid"] + 1e-4
-        ticks["flags"] = 6
-        batches.append(TickBatch(symbol, ticks, 0, OffsetSource.ASSUMED, 0, 0))
-    return TickRun.merged(batches)
+def _terminal(entries: EntrySource, terminal: str | None, settings: Settings) -> str:
+    if entries.log is not None:
+        return namespace_of(entries.log, terminal, settings)
+    if terminal is None:
+        raise click.UsageError("which terminal? Name it with --terminal")
+    return terminal
 
 
-def _pieces(run: TickRun, count: int) -> list[TickRun]:
-    edges = [len(run) * at // count for at in range(count + 1)]
-    return [run.part(begin, stop) for begin, stop in itertools.pairwise(edges)]
+def _tell(trial: Trial, code: str, where: str, *, no_stop: bool, as_json: bool) -> None:
+    warnings = trial.warnings(no_stop=no_stop)
+    if as_json:
+        click.echo(json.dumps({"code": code, "on": where, **trial.as_json(), "warnings": warnings}))
+        return
+    speed = trial.ticks / trial.seconds if trial.seconds else 0.0
+    click.echo(
+        f"{code}: {len(trial.signals)} signals on {trial.ticks} ticks ({where}; "
+        f"{utc_text(trial.first_ms)} to {utc_text(trial.last_ms)} UTC), {speed:,.0f} ticks/s"
+    )
+    for one in trial.signals[:SIGNALS_SHOWN]:
+        click.echo(f"  {utc_text(one.event_time_ms)} {one.symbol} {one.target}  {one.reason}")
+    if trial.same:
+        click.echo("the same in pieces, with restarts between them")
+    for line in warnings:
+        click.echo(line)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from consumers.groups import GroupSpec
+from consumers.backtest.cli import backtest
+from consumers.cli import consume
+from consumers.groups import GroupSpec, UnknownHandler
 from consumers.replay.verification import verify_task
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.task import TaskRun
 from consumers.strategies import Crossover, Ema, Signal, Strategy, Tick
+from consumers.strategies.cli import check
+from consumers.strategies.enabling.cli import enable
 from consumers.strategies.running.instances import Casting, Instances
 from consumers.strategies.running.tick_run import TickRun
 from consumers.workers.beginning import Begin
@@ -166,3 +174,72 @@ class Plain(Strategy):
     def on_tick(self, tick: Tick) -> Signal | None:
         self.count += 1
         return self.target("long") if self.count == 2 else None
+
+
+GOOD = """
+from consumers.strategies import Strategy
+class A(Strategy):
+    fast: int = 3
+    def setup(self):
+        self.periods = 10 // self.fast
+    def on_tick(self, tick): pass
+"""
+BAD: dict[str, tuple[str, list[str], str]] = {
+    "syntax": ("def x(:\n", [], r"bad\.py:1: .*: correct it"),
+    "class": (GOOD, [":B"], r"it has no class B; strategies in it: A"),
+    "type": (GOOD, ["", "--set", "fast=x"], r"bad\.py:3: A: fast='x' is no whole number"),
+    "hint": (GOOD, ["", "--set", "fats=1"], r"did you mean fast\?"),
+    "exits": ("raise SystemExit(3)\n", [], r"bad\.py:1: SystemExit: 3"),
+    "form": (GOOD, ["", "--set", "fast"], r"--set 'fast': write (it as )?NAME=VALUE"),
+}
+COMMANDS: dict[str, tuple[click.Command, list[str], list[str]]] = {
+    "backtest": (backtest, [], ["--source", "EURUSD=ticks.csv"]),
+    "check": (check, [], []),
+    "consume": (consume, ["--handler"], []),
+    "enable": (enable, [], ["--terminal", "demo"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_what_is_wrong_with_a_strategy_is_one_line_in_every_command(
+    case: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, (suffix, *more), expected = (BAD[case][0], BAD[case][1] or [""], BAD[case][2])
+    (tmp_path / "bad.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    command, before, after = COMMANDS[name]
+    done = CliRunner().invoke(command, [*before, f"bad.py{suffix}", *more, *after])
+    raised = done.exception
+    told = str(raised) if not isinstance(raised, SystemExit) else done.output.splitlines()[-1]
+    assert re.search(expected, told), done.output
+    assert "\n" not in told
+    assert done.exit_code in (1, 2)
+
+
+def test_a_setup_that_fails_is_told_before_anything_runs(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(GOOD)
+    for command in (check, enable):
+        done = CliRunner().invoke(command, [str(file), "--set", "fast=0"])
+        assert re.search(r"bad\.py:3: setup failed: ZeroDivisionError", str(done.exception))
+    with pytest.raises(UnknownHandler, match="cannot be made .ZeroDivisionError"):
+        GroupSpec("strategy.bad", str(file), {"fast": "0"}).try_out()
+
+
+def test_a_check_on_a_file_tells_what_would_have_been_said(tmp_path: Path) -> None:
+    ticks = Path(__file__).parents[1] / "data" / "EURUSD_20140504-20140507.csv.gz"
+    words = ["--file", str(ticks), "--from", "2014-05-05", "--to", "2014-05-05T02:00", "--json"]
+    done = CliRunner().invoke(check, ["ema_cross:EmaCross", *words])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert told["same_in_pieces"] is True
+    assert told["signals"] > 10
+    assert told["from_ms"] >= 1399248000000
+    assert told["to_ms"] < 1399255200000
+    file = tmp_path / "blind.py"
+    file.write_text(GOOD)
+    done = CliRunner().invoke(check, [str(file), *words])
+    assert json.loads(done.output)["warnings"] == ["it never signalled"]
+    done = CliRunner().invoke(check, ["ema_cross", "--file", str(ticks), "--symbol", "USDJPY"])
+    assert "there is no tick of its symbols" in str(done.exception)

@@ -56,6 +56,11 @@ class Loaded:
         return self.code
 
     @property
+    def no_stop(self) -> bool:
+        """Whether it declares to trade without a stop-loss."""
+        return bool(self.parameters.get("no_stop", self.strategy.no_stop))
+
+    @property
     def where(self) -> str:
         """File and line of the class, for people."""
         return f"{self.file.name if self.file else self.code}:{_line_of(self.strategy)}"

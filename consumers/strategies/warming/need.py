@@ -72,11 +72,16 @@ class _StandIns(dict[str, Instrument]):
     """Facts of any symbol, for a `setup` that asks for them: periods do not hang on them."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        return Instrument(
-            event_time_ms=0, recv_time_ms=0, symbol=key, broker_symbol=key, digits=5,
-            point=1e-5, tick_size=1e-5, contract_size=100_000, volume_min_lots=0.01,
-            volume_max_lots=100, volume_step_lots=0.01,
-        )  # fmt: skip
+        return made_up_facts(key)
+
+
+def made_up_facts(symbol: str) -> Instrument:
+    """Of a symbol of which nothing is known, to try a strategy out on."""
+    return Instrument(
+        event_time_ms=0, recv_time_ms=0, symbol=symbol, broker_symbol=symbol, digits=5,
+        point=1e-5, tick_size=1e-5, contract_size=100_000, volume_min_lots=0.01,
+        volume_max_lots=100, volume_step_lots=0.01,
+    )  # fmt: skip
 
 
 def _warm_ups(values: Iterable[Any], depth: int) -> Iterable[int]:

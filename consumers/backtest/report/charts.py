@@ -40,19 +40,19 @@ def equity_chart(result: BacktestResult, *, turns_ms: Sequence[int] = ()) -> go.
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.04
     )
-    # The balance jumps with a deal and stands still in between.
+    # Between two rows the account stood still: lines are steps.
     figure.add_scatter(
         x=times, y=_rounded(np.concatenate([first, curve.balance[kept]])), name="balance",
         line={"color": GREY, "width": 1, "shape": "hv"}, row=1, col=1,
     )  # fmt: skip
     figure.add_scatter(
         x=times, y=_rounded(np.concatenate([first, curve.equity[kept]])), name="equity",
-        line={"color": BLUE, "width": 1.6}, row=1, col=1,
+        line={"color": BLUE, "width": 1.6, "shape": "hv"}, row=1, col=1,
     )  # fmt: skip
     falls = drawdown_series(curve, result.balance_initial)[kept]
     figure.add_scatter(
         x=times, y=_rounded(np.concatenate([[0.0], falls]), 3), name="drawdown", fill="tozeroy",
-        line={"color": RED, "width": 1}, showlegend=False, row=2, col=1,
+        line={"color": RED, "width": 1, "shape": "hv"}, showlegend=False, row=2, col=1,
     )  # fmt: skip
     figure.update_yaxes(title_text=_text(result.currency), tickformat=",.2~f", row=1, col=1)
     figure.update_yaxes(title_text="drawdown %", row=2, col=1)

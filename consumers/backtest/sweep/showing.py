@@ -12,6 +12,7 @@ from rich.table import Table
 from consumers.backtest.report.figures import figures
 from consumers.backtest.report.labels import label_of, shown
 from consumers.backtest.report.tables import Cell
+from consumers.backtest.sources.source import Span
 from consumers.backtest.sweep.ranking import LOW_IS_GOOD
 from consumers.backtest.sweep.sweeping import Sweep, Walk
 from consumers.backtest.sweep.trial import Outcome
@@ -178,8 +179,8 @@ def _walk_row(walk: Walk, step: Step) -> list[str]:
     found = figures(step.result)
     return [
         str(step.window.number),
-        f"{_moment(step.window.chosen.from_ms)} – {_moment(step.window.chosen.to_ms)}",
-        f"{_moment(step.window.traded.from_ms)} – {_moment(step.window.traded.to_ms)}",
+        _between(step.window.chosen),
+        _between(step.window.traded),
         ", ".join(f"{name}={value}" for name, value in step.parameters.items()),
         shown(walk.figure, step.choice.figures[walk.figure]),
         shown("return_percent", step.choice.figures["return_percent"]),
@@ -202,6 +203,12 @@ def _window_json(step: Step) -> dict[str, Any]:
         "out_of_sample": figures(step.result),
         "balance_initial": step.balance,
     }
+
+
+def _between(span: Span) -> str:
+    """Both ends, the year only once where it is the same."""
+    begin, end = _moment(span.from_ms), _moment(span.to_ms)
+    return f"{begin} – {end[5:] if end[:5] == begin[:5] else end}"
 
 
 def _moment(time_ms: int | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from events.embedded.keeping import Keeper
 from events.embedded.postgres import EmbeddedPostgres
 from events.embedded.server import EmbeddedError, EmbeddedServer
 from events.embedded.valkey import EmbeddedValkey
@@ -83,4 +84,8 @@ def _redis_here(settings: Settings) -> EmbeddedServer:
 
 def _started(stack: ExitStack, server: EmbeddedServer) -> tuple[str, str]:
     stack.callback(server.stop)
-    return server.start(), "volatile" if server.volatile else "embedded"
+    url = server.start()
+    keeper = Keeper(server)
+    keeper.start()
+    stack.callback(keeper.stop)
+    return url, "volatile" if server.volatile else "embedded"

@@ -85,6 +85,14 @@ class EmbeddedServer(ABC):
             self.owned = False
             self._lock.release()
 
+    def died(self) -> bool:
+        """Whether a server that we started has ended, and not by us."""
+        return False
+
+    def start_again(self) -> None:
+        """Bring a server that died up again, where its users know it. Raises EmbeddedError."""
+        self._launch(self._port_before(), time.monotonic() + self._start_wait_s)
+
     def stop_orphan(self) -> bool:
         """Stop a server that runs although its owner died; True when there was one.
 

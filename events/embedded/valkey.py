@@ -102,6 +102,10 @@ class EmbeddedValkey(EmbeddedServer):
             time.sleep(POLL_S)
         return url
 
+    def died(self) -> bool:
+        process = self._process
+        return self.owned and process is not None and process.poll() is not None
+
     def _answers(self, url: str) -> bool:
         return _ask(url, "PING").startswith("+PONG")
 

@@ -83,8 +83,8 @@ class NamespaceState:
             key=lambda event: event.event_time_ms,
             default=None,
         )
-        if newest is None:
-            return "unknown"
+        if newest is None:  # a log that was begun anew does not hold it any more
+            return (self.producer and self.producer.connection) or "unknown"
         return newest.reason if isinstance(newest, TerminalDown) else "up"
 
     def entries_by_lane(self) -> dict[str, int]:

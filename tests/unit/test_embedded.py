@@ -228,6 +228,28 @@ def test_servers_not_configured_are_started_and_stopped(tmp_path: Path) -> None:
     assert settings.redis_url() is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no Valkey for Windows")
+def test_a_server_that_dies_while_it_is_used_comes_up_again_where_it_was(tmp_path: Path) -> None:
+    settings = load(bridge_state_dir=tmp_path)
+    with servers(settings, postgres=False) as found:
+        asked(found.redis_url, "SET", "kept", "1")
+        client = redis.Redis.from_url(found.redis_url)
+        info = client.info("server")
+        client.close()
+        assert isinstance(info, dict)
+        os.kill(int(info["process_id"]), signal.SIGKILL)
+
+        def back() -> bool:
+            try:
+                return asked(found.redis_url, "GET", "kept") == b"1"
+            except redis.ConnectionError:
+                return False
+
+        wait_until(back, what="it is up again, with what was written")
+    with pytest.raises(redis.ConnectionError):
+        asked(found.redis_url, "PING")
+
+
 def test_a_lock_is_free_again_when_its_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     holder = subprocess.Popen(

@@ -191,6 +191,11 @@ def test_a_terminal_that_went_down_is_told_with_its_reason() -> None:
     assert "30 s" in text
 
 
+def test_a_log_that_was_begun_anew_shows_what_its_producer_says() -> None:
+    [namespace] = collect(filled(state().model_copy(update={"connection": "hung"})))
+    assert (namespace.up, namespace.connection) == (None, "hung")
+
+
 def test_without_anybody_writing_it_says_so() -> None:
     log = MemoryLog()
     assert "holds no terminal yet" in shown(log)

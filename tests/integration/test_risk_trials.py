@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from producers.guard.desk.sending import NobodyHeard
 from producers.guard.ways.asking import GuardLine
 from producers.guard.ways.rules_file import RulesSource
 from producers.terminals.client import open_client
+from producers.terminals.interface import NotSent, Priority
 from producers.terminals.spec import TerminalSpec
 from tests.conftest import REDIS_KINDS
 from tests.integration.guarding import (
@@ -39,6 +41,7 @@ from tests.integration.guarding import (
     guarded,
     hosted,
     inject,
+    market,
     open_positions,
     positions,
     resume,
@@ -142,6 +145,47 @@ def test_a_log_that_forgot_the_latch_or_shows_an_old_one_frees_nothing(
         wait_until(lambda: keeper.tell(resume()).accepted, what="both are cleared")
         assert (latches.read(LOGIN), latching.current) == (None, None)
     log.close()
+
+
+@pytest.mark.slow
+def test_a_server_restored_from_before_the_latch_frees_nothing_and_is_told_again(
+    tmp_path: Path,
+) -> None:
+    """A whole older copy of the server: its log knows nothing of the latch that was set since."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(redis_binaries()[REDIS_KINDS[0]], folder).start()
+    try:
+        log = open_log(server.url)
+        log.open_namespace(NAMESPACE)
+        log.client.save()
+        old = (folder / "dump.rdb").read_bytes()
+        opening = lambda: open_log(server.url)  # noqa: E731 - a connection of the guard's own
+        with hosted(spec_of()) as client, guarded(client, tmp_path, open_log=opening) as keeper:
+            latching = guard_of(keeper).latching
+            keeper.tell(command("halt", arguments={"reason": "since the copy"}))
+            wait_until(lambda: log.latches(NAMESPACE).read(LOGIN) is not None)
+            log.close()
+            server.kill()
+            shutil.rmtree(folder / "appendonlydir")
+            (folder / "dump.rdb").write_bytes(old)
+            server.options = ["--appendonly", "no"]
+            server.start()
+            log = open_log(server.url)
+            held = latching.current
+            assert held is not None, "the file holds it"
+            with pytest.raises(NotSent, match="since the copy"):
+                client.call("order_send", market(), priority=Priority.TRADE)
+            wait_until(
+                lambda: log.latches(NAMESPACE).read(LOGIN) == held,
+                what="the log is told again",
+            )
+            wait_until(lambda: keeper.tell(resume()).accepted, what="both are cleared")
+            assert log.latches(NAMESPACE).read(LOGIN) is None
+            assert guard_of(keeper).latching.current is None
+        log.close()
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow

@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-from consumers.references.rebuilding import rebuilt
-from events.decisions import RiskMetrics
+from consumers.references import rebuilding
+from consumers.references.rebuilding import RISK, rebuilt
+from events.codec import encode
+from events.decisions import ReferenceSet, RiskMetrics
+from events.log import OPERATOR, Slot
+from events.memory_log import MemoryLog
 from events.rules import References, Rules, Watched
+from events.settings import load
 from events.trading import Deal
+from tests.servers import wait_until
 from tests.unit.risk_desk import DAY_MS, SECOND_MS, Desk, deal, operation, position
 
 RULES = Rules.model_validate(
@@ -132,3 +138,31 @@ def test_who_never_forgot_ignores_what_is_taken_up() -> None:
     was = references(old)
     old.tell(stated.model_copy(update={"kept": {"high_water": 99_000.0}}))
     assert references(old) == was
+
+
+def test_a_database_that_refuses_is_told_once_and_nothing_is_guessed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = lived()
+    new = anew(old, after_ms=5 * SECOND_MS)
+    new.look()
+    log = MemoryLog()
+    log.open_namespace("demo", 1)
+    log.tasks.open_group("demo", RISK, 1)
+    found = [encode(one) for one in new.said if isinstance(one, RiskMetrics)]
+    log.append(log.claim(Slot("demo", RISK, 0), "test", alive_within_s=0.0), found)
+    monkeypatch.setattr(rebuilding, "LOOK_S", 0.01)
+    looks: list[None] = []
+
+    def opened() -> MemoryLog:
+        looks.append(None)
+        return log
+
+    settings = load(postgres_link="postgresql://u:wrong-s3cret@127.0.0.1:1/x")
+    with rebuilding.Rebuilding(opened, settings, ["demo"]):
+        wait_until(lambda: len(looks) > 3, what="several looks")
+    warned = [one.message for one in caplog.records if "not looked up" in one.message]
+    assert len(warned) == 1
+    assert "s3cret" not in warned[0]
+    stream = Slot("demo", OPERATOR, 0).stream(ReferenceSet.LANE)
+    assert log.between(stream, count_max=9) == []

@@ -257,6 +257,12 @@ def test_windows_of_less_than_a_minute_are_refused() -> None:
         windows_of(Span(0, 100_000), 3, 3)
 
 
+def test_more_runs_than_anyone_waits_for_are_refused(source: BacktestRequest) -> None:
+    grid = asked(source, "fast=1:200:1", "slow=1:400:1")
+    with pytest.raises(BadWalk, match="80,000 combinations on 3 windows"):
+        run_walk(grid, load(), watch(), count=3, in_sample=1)
+
+
 def walked(folder: Path, rows: TickArray) -> Walk:
     return run_walk(
         asked(request(folder, rows), "fast=10,20,30"), load(), watch(), count=2, in_sample=2

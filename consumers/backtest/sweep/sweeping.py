@@ -19,7 +19,7 @@ from consumers.backtest.sweep.ranking import best, ranked
 from consumers.backtest.sweep.shared_ticks import SharedTicks, shared
 from consumers.backtest.sweep.stitching import stitched
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
-from consumers.backtest.sweep.walk_forward import Step, windows_of
+from consumers.backtest.sweep.walk_forward import BadWalk, Step, windows_of
 from consumers.strategies.authoring.parameters import parameters_of
 from consumers.strategies.authoring.strategy import Strategy
 from consumers.strategies.running.loading import load_strategy
@@ -27,6 +27,7 @@ from events.codec import AnyEvent
 from events.operations import ClockTick
 from events.settings import Settings
 
+TRIALS_MAX = 200_000
 TOLD_TRIALS, TOLD_TICKS = "combinations", "ticks read"
 
 
@@ -84,7 +85,26 @@ def run_grid(request: SweepRequest, settings: Settings, watch: Watch) -> Sweep:
     Raises what `planned` raises, BadStrategy, SharingError, SweepFailed, ValueError where every
     combination failed, SweepStopped while ticks are still being read.
     """
-    with _setting(request, settings, watch) as (setting, _):
+    with _folder() as folder:
+        return _grid(request, settings, watch, folder)
+
+
+def run_walk(
+    request: SweepRequest, settings: Settings, watch: Watch, *, count: int, in_sample: int
+) -> Walk:
+    """Choose on each window, trade on the next. Raises BadWalk, SweepStopped, and as `run_grid`."""
+    with _folder() as folder:
+        return _walk(request, settings, watch, folder, (count, in_sample))
+
+
+def _folder() -> TemporaryDirectory[str]:
+    """Where ticks lie for the time of a sweep. Who maps them has returned before it is removed:
+    Windows removes no file that is mapped."""
+    return TemporaryDirectory(prefix="bridgectl-sweep-", ignore_cleanup_errors=True)
+
+
+def _grid(request: SweepRequest, settings: Settings, watch: Watch, folder: str) -> Sweep:
+    with _setting(request, settings, watch, folder) as (setting, _):
         trials = [Trial(one) for one in combinations(request.axes)]
         found: list[Outcome] = []
         stopped = _tried(found, setting, trials, request.processes, watch)
@@ -99,15 +119,20 @@ def run_grid(request: SweepRequest, settings: Settings, watch: Watch) -> Sweep:
     return Sweep(request.axes, request.figure, tuple(rows), whole)
 
 
-def run_walk(
-    request: SweepRequest, settings: Settings, watch: Watch, *, count: int, in_sample: int
+def _walk(
+    request: SweepRequest, settings: Settings, watch: Watch, folder: str, shape: tuple[int, int]
 ) -> Walk:
-    """Choose on each window, trade on the next. Raises BadWalk, SweepStopped, and as `run_grid`."""
-    with _setting(request, settings, watch) as (setting, shared_ticks):
+    """`shape`: how many windows, and how many times longer those to choose on are."""
+    with _setting(request, settings, watch, folder) as (setting, shared_ticks):
         reach = shared_ticks.reach
         assert reach is not None, "ticks were found"
-        windows = windows_of(reach, count, in_sample)
+        windows = windows_of(reach, *shape)
         grid = list(combinations(request.axes))
+        if len(grid) * len(windows) > TRIALS_MAX:
+            raise BadWalk(
+                f"--walk-forward: {len(grid):,} combinations on {len(windows)} windows are more "
+                f"than {TRIALS_MAX:,} runs: ask for fewer of them"
+            )
         trials = [Trial(one, window.chosen, window.number) for window in windows for one in grid]
         found: list[Outcome] = []
         if _tried(found, setting, trials, request.processes, watch):
@@ -159,15 +184,12 @@ def _key(trial: Trial) -> tuple[int, tuple[tuple[str, str], ...]]:
 
 @contextmanager
 def _setting(
-    request: SweepRequest, settings: Settings, watch: Watch
+    request: SweepRequest, settings: Settings, watch: Watch, folder: str
 ) -> Iterator[tuple[Setting, SharedTicks]]:
-    """What all trials share, with the ticks on disk until the end."""
+    """What all trials share, with the ticks on disk."""
     asked = request.backtest
     _check_names(asked, request.axes)
-    with (
-        planned(asked, settings) as plan,
-        TemporaryDirectory(prefix="bridgectl-sweep-", ignore_cleanup_errors=True) as folder,
-    ):
+    with planned(asked, settings) as plan:
         place = Path(folder)
         shared_ticks = shared(_Watched(plan.source, watch), place, clock=_has_timer(plan))
         if shared_ticks.reach is None:

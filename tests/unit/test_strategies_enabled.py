@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,6 +33,7 @@ from events.log import Lane, Slot
 from events.market import Instrument
 from events.memory_log import MemoryLog
 from events.ticks import TickBatch
+from tests.conftest import Seeds
 from tests.unit.test_strategies import batch, cut
 
 SLOT = Slot("demo", "strategy.tried", 0)
@@ -223,7 +226,7 @@ def test_a_setup_that_fails_is_told_before_anything_runs(tmp_path: Path) -> None
     for command in (check, enable):
         done = CliRunner().invoke(command, [str(file), "--set", "fast=0"])
         assert re.search(r"bad\.py:3: setup failed: ZeroDivisionError", str(done.exception))
-    with pytest.raises(UnknownHandler, match="cannot be made .ZeroDivisionError"):
+    with pytest.raises(UnknownHandler, match=r"cannot be made .ZeroDivisionError"):
         GroupSpec("strategy.bad", str(file), {"fast": "0"}).try_out()
 
 
@@ -243,3 +246,41 @@ def test_a_check_on_a_file_tells_what_would_have_been_said(tmp_path: Path) -> No
     assert json.loads(done.output)["warnings"] == ["it never signalled"]
     done = CliRunner().invoke(check, ["ema_cross", "--file", str(ticks), "--symbol", "USDJPY"])
     assert "there is no tick of its symbols" in str(done.exception)
+
+
+def cuts(chance: random.Random) -> bool:
+    """Whether a batch ends behind this entry."""
+    return chance.random() < 0.2
+
+
+@pytest.mark.parametrize("name", ["Warm", "WarmBars"])
+def test_owners_that_die_anywhere_lose_and_double_no_signal(name: str, seeds: Seeds) -> None:
+    for seed in seeds.take(2):
+        chance, feed = random.Random(seed), Feed()
+        whole = pieces(batch("EURUSD", seed, 1_500), 15)
+        feed.append(facts("EURUSD"), *whole[:40])
+        group, spec, run = feed.begun(name)
+        left = whole[40:]
+        while left or run.step(urgent=partial(cuts, chance)).entries:
+            feed.append(*left[:3])
+            del left[:3]
+            for _ in range(chance.randrange(3)):
+                run.step(urgent=partial(cuts, chance))
+            if chance.random() < 0.4:  # it dies here, and somebody else goes on
+                [held] = feed.log.tasks.look([spec.slot])
+                taken = feed.log.tasks.acquire(spec.slot, "other", seen=held.token)
+                assert taken is not None
+                many = chance.choice((1, 7, 100))
+                run = TaskRun(feed.log, group, spec, *taken, entries_max=many)
+        found = feed.told(Lane.NORMAL)
+        facts_known = {"EURUSD": facts("EURUSD")}
+        instances = Instances(Casting(globals()[name], "tried", ("EURUSD",), {}, facts_known))
+        [began] = [one for one in feed.told(Lane.HIGH) if isinstance(one, StrategyBegan)]
+        expected: list[object] = []
+        for number, one in enumerate(whole[40 - began.entries_back :]):
+            instances.mute = number < began.entries_back
+            expected += instances.take(one)
+        assert found == expected, f"seed {seed}"
+        assert len(found) > 10
+        verified = verify_task(feed.log, group, spec)
+        assert verified.good, (seed, verified)

@@ -29,6 +29,7 @@ from consumers.backtest.result import BacktestResult
 from events.views.moments import utc_text
 
 PRICE_CHARTS_MAX = 10
+SYMBOLS_IN_TITLE_MAX = 4
 PARAMETER_TEXT_MAX = 500
 CARDS = (
     "net_profit", "return_percent", "drawdown_max_percent", "sharpe", "profit_factor", "trades",
@@ -131,11 +132,12 @@ def _inside(text: str) -> Markup:
 
 def _head(result: BacktestResult) -> dict[str, Any]:
     found = figures(result)
-    symbols = ", ".join(result.symbols)
+    count, listed = len(result.symbols), ", ".join(result.symbols)
+    many = count > SYMBOLS_IN_TITLE_MAX
     begin, end = (utc_text(ms)[:TO_THE_MINUTE] for ms in (result.from_ms, result.to_ms))
     return {
-        "title": f"{result.strategy} on {symbols}",
-        "subtitle": f"{result.code}, {result.source}",
+        "title": f"{result.strategy} on {f'{count} symbols' if many else listed}",
+        "subtitle": f"{result.code}, {result.source}{f', {listed}' if many else ''}",
         "span": (
             f"{begin} to {end} UTC, {result.ticks:,} ticks in {result.seconds:.1f} s, "
             f"{result.balance_initial:,.2f} {result.currency} to begin with"

@@ -104,7 +104,8 @@ class Handler:
     number."""
 
     levels: ClassVar[frozenset[str]] = frozenset()
-    """Names of level events whose newest ones `begins` is given."""
+    """Names of level events whose newest ones `begins` is given: of the terminal, or of another
+    writer's account partition as `writer:name`."""
 
     state: State
     entry: Entry | None = None

@@ -12,7 +12,18 @@ from consumers.runtime.rederive.starts import began
 from consumers.runtime.state import State
 from consumers.sinks import SinkGroup
 from events.codec import encode
-from events.log import BEGIN, END, SOURCE, Claim, Entry, EntryId, Log, Stream
+from events.log import (
+    ACCOUNT_PARTITION,
+    BEGIN,
+    END,
+    SOURCE,
+    Claim,
+    Entry,
+    EntryId,
+    Log,
+    Slot,
+    Stream,
+)
 from events.offset import Offset, checksum_of
 from events.tasks import Commit, OffsetChange, Output, TaskRecord
 
@@ -133,12 +144,19 @@ def _backwards(log: Log, stream: Stream, before: EntryId) -> Iterator[Entry]:
 
 
 def _levels(log: Log, group: Group, spec: TaskSpec) -> list[Level]:
-    """The newest states of what the terminal tells, of the types that the handler asks for."""
-    wanted = group.handler.levels
-    slots = sorted({stream.slot for stream in spec.inputs if stream.slot.writer == SOURCE})
+    """The newest states of what is told, of the types that the handler asks for."""
+    wanted: dict[Slot, set[str]] = {}
+    for text in group.handler.levels:
+        writer, _, name = text.rpartition(":")
+        for stream in spec.inputs:
+            slot = stream.slot
+            if writer:
+                wanted.setdefault(Slot(slot.namespace, writer, ACCOUNT_PARTITION), set()).add(name)
+            elif slot.writer == SOURCE:
+                wanted.setdefault(slot, set()).add(name)
     return [
         Level(type_, key, data)
-        for slot in (slots if wanted else ())
+        for slot, names in sorted(wanted.items())
         for (type_, key), data in sorted(log.last_states(slot).items())
-        if type_.rpartition(".")[0] in wanted
+        if type_.rpartition(".")[0] in names
     ]

@@ -28,11 +28,13 @@ from consumers.workers.beginning import Begin
 from consumers.workers.taking import WorkerOptions, load
 from events.codec import decode, encode
 from events.decisions import TradeSignal
-from events.executing import StrategyBegan
+from events.executing import StrategyBegan, TargetState
 from events.log import Lane, Slot
+from events.magic import magic_of, owner_of
 from events.market import Instrument
 from events.memory_log import MemoryLog
 from events.ticks import TickBatch
+from events.trading import Account, Book, Position
 from tests.conftest import Seeds
 from tests.unit.test_strategies import batch, cut
 
@@ -284,3 +286,50 @@ def test_owners_that_die_anywhere_lose_and_double_no_signal(name: str, seeds: Se
         assert len(found) > 10
         verified = verify_task(feed.log, group, spec)
         assert verified.good, (seed, verified)
+
+
+class Holds(Strategy):
+    symbols = ("EURUSD",)
+    no_stop = True
+
+    def on_tick(self, tick: Tick) -> Signal:
+        return self.target(
+            "long", reason=f"{self.position:g} {self.position_of('EURUSD', 'hedge'):g}"
+        )
+
+
+@pytest.mark.parametrize(("margin_mode", "expected"), [(2, "0.3 -0.1"), (0, "0.3 -0.1")])
+def test_what_it_holds_already_is_known_where_it_begins(margin_mode: int, expected: str) -> None:
+    feed, common = Feed(), {"event_time_ms": 5, "recv_time_ms": 5, "login": 7}
+    account = Account(
+        **common, server="s", currency="EUR", trade_mode=0, margin_mode=margin_mode, leverage=30,
+        balance=1, credit=0, profit=0, equity=1, margin=0, margin_free=1, margin_level_percent=0,
+    )  # fmt: skip
+    legs = {"": 0.3, "hedge": -0.1}
+    positions = [
+        Position(
+            ticket=n, identifier=n, symbol="EURUSD", side=0 if lots > 0 else 1,
+            volume_lots=abs(lots), price_open=1.1, magic=magic_of(owner_of("tried", "EURUSD", leg),
+            number=n), time_ms=1, time_server_ms=1,
+        )
+        for n, (leg, lots) in enumerate(legs.items(), 1)
+    ]  # fmt: skip
+    if margin_mode == 0:  # one position, of all of them and a stranger
+        positions = [positions[0].model_copy(update={"volume_lots": 0.5})]
+    feed.append(facts("EURUSD"), account, Book(**common, positions=tuple(positions)))
+    feed.log.tasks.open_group("demo", "execute", 1)
+    claim = feed.log.claim(Slot("demo", "execute", 0), "me", alive_within_s=0)
+    told = [
+        TargetState(event_time_ms=5, login=7, strategy="tried", symbol="EURUSD", leg=leg,
+                    state="reached", target="long" if lots > 0 else "short", held_lots=lots)
+        for leg, lots in legs.items()
+    ]  # fmt: skip
+    feed.log.append(claim, [encode(one) for one in told])
+    group, spec, run = feed.begun("Holds")
+    feed.append(batch("EURUSD", 1, 1))
+    drained(run)
+    feed.append(batch("EURUSD", 2, 1))
+    drained(run)
+    signals = [one for one in feed.told(Lane.NORMAL) if isinstance(one, TradeSignal)]
+    assert [one.reason for one in signals] == [expected] * 2
+    assert verify_task(feed.log, group, spec).good

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from consumers.runtime.handler import Beginning, Given, Handler, Inputs, LooksBack
@@ -13,9 +13,10 @@ from consumers.strategies.running.loading import Loaded, load_strategy
 from consumers.strategies.running.traits import traits_of
 from events.codec import AnyEvent, decode_data
 from events.decisions import TradeSignal
-from events.executing import StrategyBegan
+from events.executing import StrategyBegan, TargetState
 from events.log import BEGIN, SOURCE, EntryId, Lane, Stream
 from events.ticks import TickBatch
+from events.trading import Book
 
 LAYOUT = 2
 """Of what is stored of a strategy; another one is another version of every strategy."""
@@ -42,9 +43,17 @@ class StrategyHandler(Handler):
         since = self.state.get(SINCE)
         self._since = BEGIN if since is None else EntryId(*since)
         """What lies up to here only warms it up."""
-        for type_, key, packed in self.state.get(LEVELS, ()):
-            instances.deliver(decode_data(type_, key, packed))
+        self._tell([decode_data(*level) for level in self.state.get(LEVELS, ())])
         instances.restore({name: self.state[name] for name in self.state if name not in OWN})
+
+    def _tell(self, levels: Sequence[AnyEvent]) -> None:
+        """How everything stood where it began."""
+        for event in levels:
+            self._instances.deliver(event)
+        books = [one for one in levels if isinstance(one, Book)]
+        targets = [one for one in levels if isinstance(one, TargetState)]
+        newest = max(books, key=lambda one: one.event_time_ms, default=None)
+        self._instances.hold(newest, targets)
 
     def handle(self, event: AnyEvent) -> Iterable[TradeSignal]:
         """The signals that follow. Raises StrategyFailed."""
@@ -116,7 +125,7 @@ def handler_of(
         types |= {"account", "deal", "contracts"}
     levels = {"instrument"}
     if traits.looks_at_account:
-        levels |= {"account"}
+        levels |= {"account", "book", "execute:target"}
     if traits.bars and traits.warm_up:
         types.add("candles")
         lanes.append(Lane.LOW)

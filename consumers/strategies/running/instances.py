@@ -28,10 +28,11 @@ from consumers.strategies.running.walking import (
 from events.candles import CandleBatch
 from events.codec import AnyEvent
 from events.decisions import TradeSignal
+from events.executing import TargetState
 from events.market import Contracts, Instrument
 from events.operations import ClockTick
 from events.ticks import TickBatch
-from events.trading import Account, Deal
+from events.trading import Account, Book, Deal
 
 TOGETHER = ""
 """Under this name the one object of a strategy over several symbols is kept."""
@@ -87,8 +88,6 @@ class Instances:
     def strategies(self) -> Mapping[str, Strategy]:
         """The objects by symbol; one over several symbols lies under the empty name."""
         return {symbol: part.strategy for symbol, part in self._parts.items()}
-
-    # --- ticks
 
     def run(
         self, run: TickRun, first: int = 0, stop: int | None = None
@@ -223,8 +222,6 @@ class Instances:
         ]
         return int(np.isin(run.symbol[begin:stop], wanted).sum())
 
-    # --- everything else
-
     def deliver(self, event: AnyEvent) -> list[TradeSignal]:
         """Account, deals, the clock, facts and older candles; the signals that follow.
 
@@ -248,6 +245,13 @@ class Instances:
                 prices = self._prices.get(signal.symbol)
                 found.append(self._event(part, signal, event.event_time_ms, prices))
         return found
+
+    def hold(self, book: Book | None, targets: Sequence[TargetState]) -> None:
+        """What it holds already where it begins, as the book and group execute tell it."""
+        account = self._around.account
+        if account is not None:
+            self._holdings.begin(book, [one for one in targets if one.login == account.login])
+            self._around.positions |= self._holdings.lots()
 
     def _learn(self, event: AnyEvent) -> list[tuple[Part, Signal]]:
         facts: tuple[Instrument, ...] = ()
@@ -304,8 +308,6 @@ class Instances:
                 ask(part, "on_bar", part.strategy.on_bar, bar)
         return []  # what is said about history is no signal
 
-    # --- signals
-
     def _checked_part(self, signal: Signal) -> Part:
         if not self.wants(signal.symbol):
             raise StrategyFailed(
@@ -346,8 +348,6 @@ class Instances:
             for part in {id(one): one for one in map(self._part_of, symbols)}.values():
                 if part.ticks_seen < self.traits.warm_up:
                     part.ticks_seen += self._count(part, run, begun, at)
-
-    # --- parts
 
     def _part_of(self, symbol: str) -> Part:
         return self._part(TOGETHER if self.traits.together else symbol)

@@ -15,6 +15,8 @@ from events.tick_files.layout import BadHeader, TimeForm, epoch_form, read_heade
 from events.ticks import TickArray
 
 BATCH_ROWS = 65_536
+READ_BYTES = 1 << 20
+"""Read of a column at once: without it all of the file is held, packed, while it is read."""
 _UNITS_PER_MS = {TimeForm.EPOCH_US: 1_000, TimeForm.EPOCH_NS: 1_000_000}
 
 
@@ -28,7 +30,7 @@ def parquet_ticks(path: Path, *, symbol: str | None) -> Iterator[TickArray]:
         raise TickFileError(path, f"reading Parquet needs pyarrow: {cure}") from error
     builder, rows = TickRows(), 0
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
             place = _places(path, file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS, columns=list(place.values())):
                 ticks = _batch_ticks(batch, place, builder, symbol=symbol)

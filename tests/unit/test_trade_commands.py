@@ -294,7 +294,8 @@ def test_what_a_guard_closed_leads_back_to_the_breach() -> None:
         **common, event_time_ms=at_ms + 90, flatten_id="f", state="FLAT",
         outcomes=(TicketOutcome(ticket=opened.position_id, symbol="EURUSD", outcome="closed"),),
     )  # fmt: skip
-    world.append(latch, step, step.model_copy(update={"ticket": 99}), ended)
+    again = ended.model_copy(update={"event_time_ms": at_ms + 5_000, "requests": 2})
+    world.append(latch, step, step.model_copy(update={"ticket": 99}), ended, again)
     world.derive()
     found = evidence(world.log, "demo", opened.position_id)
     assert found is not None
@@ -306,6 +307,7 @@ def test_what_a_guard_closed_leads_back_to_the_breach() -> None:
     for text in ("limit daily: 600 against 500", "(+25 ms)  guard: close 0.4 lots: done (10009)",
                  "guard: FLAT"):  # fmt: skip
         assert text in page
+    assert page.count("guard: FLAT") == 1, "what others opened later is not this ticket's story"
 
 
 def test_what_was_closed_long_after_the_latch_leads_back_to_it() -> None:

@@ -190,15 +190,15 @@ def _positions(named: Iterable[Seen], ticket: int) -> set[int]:
 
 
 def _without_repeats(entries: list[Seen], tickets: set[int]) -> list[Seen]:
-    """What has to do with the tickets; of books and active orders only those in which something
-    about them is new."""
+    """What has to do with the tickets; of books, active orders and ends of a flatten (one is told
+    whenever the account stands otherwise) only those in which something about them is new."""
     kept: list[Seen] = []
     told: dict[type[Event], Any] = {}
     for seen in entries:
         about = _about(seen.event, tickets)
         if about is None:
             continue
-        if isinstance(seen.event, Book | Orders):
+        if isinstance(seen.event, Book | Orders | FlattenEnded):
             if told.get(type(seen.event)) == about:
                 continue
             told[type(seen.event)] = about
@@ -219,6 +219,11 @@ def _about(event: Event, tickets: set[int]) -> Any | None:
              one.take_profit)
             for one in event.orders if tickets & {one.ticket, one.position_id}
         ) or None  # fmt: skip
+    if isinstance(event, FlattenEnded):
+        return tuple(
+            (event.flatten_id, one.ticket, one.outcome)
+            for one in event.outcomes if one.ticket in tickets
+        ) or None  # fmt: skip
     named = _tickets_of(event)
     return named if named & tickets else None
 
@@ -233,8 +238,6 @@ def _tickets_of(event: Event) -> frozenset[int]:
         return frozenset({event.trade.position_id})
     if isinstance(event, FlattenStep):
         return frozenset({event.ticket})
-    if isinstance(event, FlattenEnded):
-        return frozenset(one.ticket for one in event.outcomes)
     return frozenset()
 
 

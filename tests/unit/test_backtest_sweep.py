@@ -26,6 +26,7 @@ from consumers.backtest.sweep.grid import Axis, BadGrid, axes_of, combinations
 from consumers.backtest.sweep.pool import SweepFailed, SweepStopped
 from consumers.backtest.sweep.ranking import BadFigure, checked_figure, ranked
 from consumers.backtest.sweep.shared_ticks import shared
+from consumers.backtest.sweep.showing import sweep_section
 from consumers.backtest.sweep.sweeping import SweepRequest, Walk, Watch, run_grid, run_walk
 from consumers.backtest.sweep.trial import Outcome, Setting, Trial, Workshop
 from consumers.backtest.sweep.walk_forward import BadWalk, efficiency, windows_of
@@ -210,6 +211,19 @@ def test_an_unknown_parameter_is_told_at_once_and_every_failure_in_the_end(
         run_grid(asked(source, "fast=x,y"), load(), watch())
 
 
+def test_a_map_has_every_figure_in_its_place(source: BacktestRequest) -> None:
+    found = run_grid(asked(source, "fast=20,30,0", "stop_percent=0.5,1"), load(), watch())
+    section = sweep_section(found)
+    heat = section.map.data[0]
+    for outcome in found.outcomes:
+        across = list(heat.x).index(outcome.trial.parameters["fast"])
+        down = list(heat.y).index(outcome.trial.parameters["stop_percent"])
+        assert heat.z[down][across] == outcome.figures.get("net_profit")
+    assert [one.text for one in section.rows[-1]][:2] == ["0", "1"]
+    assert "period must lie" in section.rows[-1][-1].text
+    assert sweep_section(replace(found, axes=found.axes[:1])).map is None
+
+
 def test_the_command_tries_a_grid_and_tells_it_as_json(source: BacktestRequest) -> None:
     words = ["ema_cross:EmaCross", "--source", source.sources[0], "--spec", source.spec]
     words += ["--clock", "UTC", "--set", "slow=90", "--jobs", "1", "--json"]
@@ -218,11 +232,14 @@ def test_the_command_tries_a_grid_and_tells_it_as_json(source: BacktestRequest) 
     told = json.loads(done.stdout)
     assert (told["format"], told["sorted_by"]) == ("mt5-bridge sweep", "trades")
     assert [len(told["rows"]), told["complete"]] == [2, True]
+    page = Path(source.spec).with_name("page.html")
+    words += ["--report", str(page)]
     done = CliRunner().invoke(backtest, [*words, "--grid", "fast=20,30", "--walk-forward", "2"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["format"] == "mt5-bridge walk-forward"
     assert [one["window"] for one in told["windows"]] == [1, 2]
+    assert "Walk-forward efficiency" in page.read_text(encoding="utf-8")
     for bad, line in ((["--walk-forward", "2"], "name some with --grid"),
                       (["--grid", "fast=1", "--sort", "x"], "there is no figure"),
                       (["--grid", "fast=1", "--check-look-ahead"], "for one run")):  # fmt: skip

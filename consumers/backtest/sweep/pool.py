@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -132,6 +133,7 @@ class _Ended(Exception):
 def _begin(setting: Setting, ended: Event) -> None:
     """Once per process."""
     global _shop
+    sys.stdout = sys.stderr  # what a strategy prints is no part of a result
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def asked() -> None:

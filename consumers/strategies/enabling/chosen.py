@@ -7,7 +7,7 @@ import difflib
 from consumers.strategies.enabling.sets import Enabled, strategy_sets
 from events.codec import BadEvent, UnknownEvent, decode_data
 from events.executing import TargetState
-from events.log import ACCOUNT_PARTITION, SOURCE, Log, LogError, Slot, partition_of
+from events.log import ACCOUNT_PARTITION, SOURCE, Log, LogError, Slot
 from events.settings import Settings
 
 EXECUTE = "execute"
@@ -68,10 +68,7 @@ def symbol_warning(log: Log, namespace: str, symbol: str) -> str:
         return ""
     close = difflib.get_close_matches(symbol, shown, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return (
-        f"{namespace} shows no {symbol} (partition {partition_of(symbol, partitions)} waits for "
-        f"it): {hint}It shows {', '.join(sorted(shown)[:20])}"
-    )
+    return f"{namespace} shows no {symbol}: {hint}It shows {', '.join(sorted(shown)[:20])}"
 
 
 def held_targets(log: Log, namespace: str, name: str) -> list[TargetState]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Collection, Sequence
 
 from consumers.groups.registry import STRATEGY, GroupSpec, group_specs
 from events.log import Log, LogUnavailable
+
+logger = logging.getLogger(__name__)
 
 
 def enabled_specs(log: Log, namespaces: Collection[str] = ()) -> list[GroupSpec]:
@@ -35,9 +39,8 @@ class StrategiesWanted:
     def __init__(
         self, group: str, configured: Sequence[str], namespaces: tuple[str, ...] = ()
     ) -> None:
-        """Raises UnknownGroup, UnknownHandler."""
         self._group, self._namespaces = group, namespaces
-        self._fixed = group_specs(STRATEGY, strategies=configured) if configured else []
+        self._fixed = _configured(configured)
         self._taken = {spec.name for spec in self._fixed}
 
     def __call__(self, log: Log) -> list[GroupSpec]:
@@ -60,3 +63,25 @@ class StrategiesWanted:
             return
         finally:
             log.close()
+
+
+def _configured(entries: Sequence[str]) -> list[GroupSpec]:
+    """Those of the settings. One that cannot be loaded is a group that will stand still."""
+    found: dict[str, GroupSpec] = {}
+    for entry in entries:
+        try:
+            [spec] = group_specs(STRATEGY, strategies=[entry])
+        except ValueError:  # told when it is started
+            name, _, path = entry.rpartition("=")
+            spec = GroupSpec(f"{STRATEGY}.{name or _guessed(path)}", path)
+        if spec.name in found:
+            logger.error("STRATEGIES has %s twice: name one NAME=module:Class", spec.name)
+        else:
+            found[spec.name] = spec
+    return list(found.values())
+
+
+def _guessed(path: str) -> str:
+    """What a class that cannot be loaded would be called."""
+    word = path.rpartition(":")[2] or "strategy"
+    return re.sub(r"[^a-z0-9_.-]", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", word).lower())

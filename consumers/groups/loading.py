@@ -107,7 +107,7 @@ def try_out(path: str, code: Code) -> None:
         elif isinstance(made, Handler):
             made.state = State({})
             made.setup()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise UnknownHandler(f"{path} cannot be made ({what}): correct it") from error
 

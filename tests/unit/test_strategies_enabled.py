@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from consumers.backtest.cli import backtest
 from consumers.cli import consume
 from consumers.groups import GroupSpec, UnknownHandler
+from consumers.groups.enabled import StrategiesWanted
 from consumers.replay.verification import verify_task
 from consumers.runtime.group import Group, TaskSpec
 from consumers.runtime.task import TaskRun
@@ -333,3 +334,15 @@ def test_what_it_holds_already_is_known_where_it_begins(margin_mode: int, expect
     signals = [one for one in feed.told(Lane.NORMAL) if isinstance(one, TradeSignal)]
     assert [one.reason for one in signals] == [expected] * 2
     assert verify_task(feed.log, group, spec).good
+
+
+def test_what_the_settings_name_wrongly_stands_still_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def x(:\n")
+    named = [f"{tmp_path}/bad.py:MyOwn", "quick=ema_cross:EmaCross", "quick=breakout", "nowhere:A"]
+    specs = StrategiesWanted("strategy", named)(MemoryLog())
+    assert [one.name for one in specs] == ["strategy.my-own", "strategy.quick", "strategy.a"]
+    with pytest.raises(UnknownHandler, match=r"bad\.py:1: "):
+        specs[0].group()
+    assert specs[1].group().name == "strategy.quick"
+    with pytest.raises(UnknownHandler, match="nowhere"):
+        specs[2].group()

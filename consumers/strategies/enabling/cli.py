@@ -167,7 +167,7 @@ def checked_strategy(code: str, texts: dict[str, str], symbols: Sequence[str]) -
     loaded = load_strategy(code, texts)
     try:
         rehearsed(loaded.strategy, loaded.parameters, tuple(symbols))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadStrategy(f"{loaded.where}: setup failed: {what}") from error
     return loaded

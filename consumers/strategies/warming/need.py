@@ -45,7 +45,7 @@ def need_of(
     if not count:
         try:
             made = rehearsed(strategy, parameters, symbols)
-        except Exception:
+        except (Exception, SystemExit):
             return Need()  # its task tells of it
         count = SETTLED * max(_warm_ups(vars(made).values(), DEPTH_MAX), default=0)
     if timeframes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,7 +43,7 @@ class SweepRequest:
 
     @property
     def count(self) -> int:
-        return sum(1 for _ in combinations(self.axes))
+        return math.prod(len(axis.values) for axis in self.axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,12 @@ def _walk(
         reach = shared_ticks.reach
         assert reach is not None, "ticks were found"
         windows = windows_of(reach, *shape)
-        grid = list(combinations(request.axes))
-        if len(grid) * len(windows) > TRIALS_MAX:
+        if request.count * len(windows) > TRIALS_MAX:
             raise BadWalk(
-                f"--walk-forward: {len(grid):,} combinations on {len(windows)} windows are more "
+                f"--walk-forward: {request.count:,} combinations on {len(windows)} windows are more "
                 f"than {TRIALS_MAX:,} runs: ask for fewer of them"
             )
+        grid = list(combinations(request.axes))
         trials = [Trial(one, window.chosen, window.number) for window in windows for one in grid]
         found: list[Outcome] = []
         if _tried(found, setting, trials, request.processes, watch):

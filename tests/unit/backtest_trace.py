@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from unittest import mock
 
 from consumers.backtest import running, trading
 from consumers.backtest.guarding import GUARD
-from consumers.backtest.handling import Round, type_of
+from consumers.backtest.handling import NAMESPACE, Driven, Round, type_of
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.running import Plan, run_backtest
 from consumers.backtest.sources.source import Portion
 from events.codec import AnyEvent
 from events.decisions import TradeSignal
 from events.executing import OrderIntent
+from events.log import ACCOUNT_PARTITION, SOURCE, Entry, EntryId, Lane, Slot, Stream
 from events.operations import ClockTick
 from events.ticks import TickArray, TickBatch
 from tests.made_ticks import batch_of
 
 STRATEGY = "strategy"
+ACCOUNT = Stream(Slot(NAMESPACE, SOURCE, ACCOUNT_PARTITION), Lane.HIGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,10 @@ def traced(plan: Plan) -> Trace:
     class Traced(Round):
         """Writes down every event when its turn comes, and which handler it came from."""
 
+        def __init__(self, handlers: Sequence[Driven], **more: Any) -> None:
+            super().__init__(handlers, **more)
+            self.handlers, self.count = handlers, 0
+
         def take(self, events: Iterable[AnyEvent]) -> None:
             waiting = deque((event, "") for event in events)
             while waiting:
@@ -98,9 +105,12 @@ def traced(plan: Plan) -> Trace:
                 trace.happened.append(Happened(counting[0].told, event, by))
                 waiting.extend((one, "") for one in self._react(event))
                 name = type_of(event)
-                entry = self._entry(event, name)
-                for driven in self._by_type.get(name, ()):
-                    waiting.extend((one, driven.name) for one in driven.handle(event, entry))
+                self.count += 1
+                place = EntryId(event.event_time_ms, self.count)
+                for driven in self.handlers:
+                    if name in driven.types:
+                        entry = Entry(ACCOUNT, place, f"{name}.1", "", b"")
+                        waiting.extend((one, driven.name) for one in driven.handle(event, entry))
 
     class TickCounting(trading.Trading):
         """Knows how many ticks the strategy was told: what signals lead to lies behind theirs."""

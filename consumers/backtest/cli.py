@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from consumers.backtest.broker.spec.writing import example_spec, spec_text
-from consumers.backtest.looking_ahead.cutting import LookAhead, check_look_ahead
 from consumers.backtest.planning import BacktestRequest, planned
 from consumers.backtest.report.output import Output, print_result, result_json
 from consumers.backtest.result import BacktestResult
 from consumers.backtest.running import run_backtest
 from consumers.backtest.sweep.commands import SweepOptions, sweep
+from consumers.backtest.sweep.cutting import LookAhead, check_look_ahead
 from events.instants import instant_option
 from events.settings import load
 from events.views.moments import utc_text

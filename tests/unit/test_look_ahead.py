@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from consumers.backtest.broker import Amount, BrokerOptions
 from consumers.backtest.broker.spec.writing import example_spec
-from consumers.backtest.looking_ahead.cutting import CutSource, Said, difference
 from consumers.backtest.running import Plan, run_backtest
 from consumers.backtest.sources.source import Portion
+from consumers.backtest.sweep.cutting import CutSource, Said, difference
 from consumers.strategies import (
     Account,
     Bar,

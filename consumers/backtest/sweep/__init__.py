@@ -1,1 +1,1 @@
-"""Many backtests of one strategy: grids of parameters over all cores, and walk-forward runs."""
+"""Many backtests of one strategy: grids over all cores, walk-forward runs, its input cut."""

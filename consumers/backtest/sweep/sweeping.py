@@ -130,8 +130,8 @@ def _walk(
         windows = windows_of(reach, *shape)
         if request.count * len(windows) > TRIALS_MAX:
             raise BadWalk(
-                f"--walk-forward: {request.count:,} combinations on {len(windows)} windows are more "
-                f"than {TRIALS_MAX:,} runs: ask for fewer of them"
+                f"--walk-forward: {request.count:,} combinations on {len(windows)} windows are "
+                f"more than {TRIALS_MAX:,} runs: ask for fewer of them"
             )
         grid = list(combinations(request.axes))
         trials = [Trial(one, window.chosen, window.number) for window in windows for one in grid]

@@ -32,7 +32,7 @@ from events.ticks import TICK_DTYPE, OffsetSource, TickBatch
 class Everything(Strategy):
     """Uses ticks and bars, containers and indicators that share an object."""
 
-    timeframes = ("M1", "M5")
+    timeframes: tuple[str, ...] = ("M1", "M5")
     no_stop = True
 
     def setup(self) -> None:

@@ -78,13 +78,8 @@ class Mine(Strategy):
 }
 
 
-SHORT = "memory_of_the_process"
-"""Every check starts three programs: one is enough where the others were run before."""
-
-
-@pytest.mark.parametrize(
-    "name", [SHORT, *(pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES if n != SHORT)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_who_uses_the_future_is_found(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,7 +196,17 @@ def essence(events: Iterator[AnyEvent] | list[AnyEvent], *kinds: type[Event]) ->
     ]
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+QUICK = ("breakout", "ema_cross", "pair")
+"""Tried in every run of the tests: by bars, by ticks, over two symbols."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(CASES)
+    ],
+)
 def test_groups_say_what_the_backtest_said(name: str) -> None:
     made = plan(name)
     trace = traced(made)
@@ -211,7 +221,14 @@ def test_groups_say_what_the_backtest_said(name: str) -> None:
         assert essence(live.said(group)) == essence(trace.derived(group)), group
 
 
-@pytest.mark.parametrize("action", [Action.BLOCK, Action.REDUCE, Action.FLATTEN], ids=str)
+@pytest.mark.parametrize(
+    "action",
+    [
+        Action.FLATTEN,
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (Action.BLOCK, Action.REDUCE)),
+    ],
+    ids=str,
+)
 def test_risk_rules_act_in_a_backtest_as_they_do_live(action: Action) -> None:
     limit = Limit(name="loss", figure="daily_loss", limit=40.0, of="money", action=action)
     rules = Rules.model_validate(

@@ -24,7 +24,7 @@ from events.ticks import TICK_DTYPE, TickArray
 from tests.made_ticks import batch_of, random_walk
 
 SPEC = "spec.toml"
-SYMBOL, PORTION = "EURUSD", 2_000
+SYMBOL, PORTION = "EURUSD", 1_000
 START_MS = 1_772_409_600_000  # Monday, 2 March 2026, 00:00 UTC
 MB = 1 << 20
 
@@ -76,9 +76,9 @@ def test_no_portion_is_held_once_it_was_walked(code: str, parameters: dict[str, 
     assert facts.account is not None
     loaded = load_strategy(code, parameters)
     casting = Casting(loaded.strategy, "tried", (SYMBOL,), loaded.parameters, facts.instruments)
-    source = Watched(8)
+    source = Watched(5)
     result = run_backtest(Plan(casting, code, source, facts.account, facts.instruments))
-    assert result.ticks == 8 * PORTION
+    assert result.ticks == 5 * PORTION
     assert max(source.alive) <= 1, source.alive
 
 

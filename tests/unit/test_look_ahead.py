@@ -163,7 +163,7 @@ def said(made: Plan, ticks: int | None = None) -> list[Said]:
     return found
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     kind=st.sampled_from([OnTick, OnBar, OnTicks, OnTimer]),
     seed=st.integers(0, 999),

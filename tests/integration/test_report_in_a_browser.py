@@ -26,7 +26,8 @@ def test_a_report_is_drawn_by_a_browser_without_any_network(tmp_path: Path) -> N
     write_report(place, full(), sweep=SweepSection(("fast",), [[Cell("1")]]))
     words = [
         BROWSER, "--headless=new", "--disable-gpu", "--disable-background-networking",
-        "--disable-component-update", "--no-first-run", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
+        "--disable-component-update", "--no-first-run", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
         # Whatever it would ask for has no address and no way out.
         "--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9",
         "--window-size=900,2000", "--virtual-time-budget=20000", "--dump-dom",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -65,7 +64,9 @@ def measured(
 
 
 def peak_mb() -> float:
-    """The most this process ever held."""
+    """The most this process ever held. POSIX only."""
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
